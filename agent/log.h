@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log: four levels, to standard error or to syslog. */
+#pragma once
+
+#include <stdbool.h>
+#include "agent/util.h"
+
+enum log_level {
+	LOG_LEVEL_ERROR, /* somebody must act: the hub does not do its job until then */
+	LOG_LEVEL_WARNING, /* something failed that the agent goes on from by itself */
+	LOG_LEVEL_INFO, /* what happened: states, sessions, first sight of a device */
+	LOG_LEVEL_DEBUG, /* every advert, message and D-Bus call, never their payload */
+};
+
+/* Uses syslog from here on instead of standard error. */
+void log_to_syslog(const char *ident);
+void log_set_level(enum log_level level);
+enum log_level log_get_level(void);
+const char *log_level_name(enum log_level level);
+/* Returns 0, or -EINVAL for a name that is no level. */
+int log_level_parse(const char *name, enum log_level *ret);
+
+void log_write(enum log_level level, const char *fmt, ...) _printf_(2, 3);
+
+/* The arguments are evaluated only where the level is on. */
+#define log_at(level, ...)                                                                         \
+	do {                                                                                       \
+		if ((level) <= log_get_level())                                                    \
+			log_write((level), __VA_ARGS__);                                           \
+	} while (0)
+#define log_error(...)	 log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_warning(...) log_at(LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_info(...)	 log_at(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)	 log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Small things every module may use: cleanup attributes, ownership transfer, the monotonic
+ * clock, intrusive lists, text forms of identifiers, file replacement.
+ */
+#pragma once
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/types.h>
+
+#define ARRAY_SIZE(a)	      (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)	      ((a) < (b) ? (a) : (b))
+#define MAX(a, b)	      ((a) > (b) ? (a) : (b))
+#define CLAMP(v, low, high)   MIN(MAX((v), (low)), (high))
+#define CONTAINER_OF(p, t, m) ((t *)((char *)(p)-offsetof(t, m)))
+
+/* Takes the pointer or fd out of a variable, so that its cleanup does nothing. */
+#define TAKE_PTR(p)                                                                                \
+	({                                                                                         \
+		__typeof__(p) taken_ = (p);                                                        \
+		(p) = NULL;                                                                        \
+		taken_;                                                                            \
+	})
+#define TAKE_FD(fd)                                                                                \
+	({                                                                                         \
+		int taken_ = (fd);                                                                 \
+		(fd) = -1;                                                                         \
+		taken_;                                                                            \
+	})
+
+/* fn gets the address of the variable. The variable must be initialised. */
+#define _cleanup_(fn)	    __attribute__((cleanup(fn)))
+#define _cleanup_free_	    _cleanup_(util_freep)
+#define _cleanup_close_	    _cleanup_(util_closep)
+#define _printf_(fmt, args) __attribute__((format(printf, fmt, args)))
+
+void util_freep(void *pp);
+void util_closep(int *fd);
+
+/* Milliseconds and microseconds of CLOCK_MONOTONIC. Never the wall clock. */
+uint64_t util_now_ms(void);
+uint64_t util_now_us(void);
+
+/* Fills buf with random bytes of the kernel. Aborts if there are none: nothing can go on. */
+void util_random(void *buf, size_t len);
+/* Uniform in [0, limit]; limit < 2^32. */
+uint32_t util_random_below(uint32_t limit);
+
+/* 8-4-4-4-12 text of 16 bytes in network order. ret has UTIL_UUID_TEXT bytes, NUL included. */
+#define UTIL_UUID_TEXT 37
+void util_uuid_text(const uint8_t uuid[16], char ret[UTIL_UUID_TEXT]);
+
+/* Opens for reading only what is a regular file of the process's own user. Returns an fd, or
+ * -errno; -EPERM where the file belongs to somebody else or is no regular file. ret_mode gets
+ * the permission bits. */
+int util_open_own(const char *path, mode_t *ret_mode);
+/* Reads the whole file into a new NUL-terminated buffer, at most max bytes (-EFBIG). The caller
+ * frees *ret. Returns its length or -errno. */
+ssize_t util_read_fd(int fd, size_t max, char **ret);
+/* Replaces path by a file with this content: temp file beside it, fsync, rename, fsync of the
+ * folder. What was there stays whole on every error. Returns 0 or -errno. */
+int util_replace_file(const char *path, mode_t mode, const void *data, size_t len);
+
+/* A doubly linked list through a member of its elements; the list owns nothing. */
+struct list {
+	struct list *prev, *next;
+};
+void list_init(struct list *head);
+bool list_empty(const struct list *head);
+void list_append(struct list *head, struct list *item);
+/* Takes item out of the list it is in, if any; it may be appended again. */
+void list_remove(struct list *item);
+#define LIST_ENTRY(l, t, m)   CONTAINER_OF(l, t, m)
+#define LIST_FOREACH(l, head) for (struct list *l = (head)->next; l != (head); l = l->next)
+/* The body may remove l. */
+#define LIST_FOREACH_SAFE(l, head)                                                                 \
+	for (struct list *l = (head)->next, *l##_next = l->next; l != (head);                      \
+	     l = l##_next, l##_next = l->next)

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The radio as the agent sees it: Bluetooth LE through BlueZ on D-Bus, behind a few callbacks.
+ * Survives the restart of the bus and of bluetoothd, and adapters that go and come back.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ble/advert.h"
+
+struct loop;
+struct ble;
+struct ble_link;
+
+#define BLE_ADAPTERS_MAX 8 /* adapters known at once; further ones are ignored and logged */
+#define BLE_ADDRESS_TEXT 18 /* "AA:BB:CC:DD:EE:FF" and NUL */
+#define BLE_RSSI_NONE	 127 /* RSSI not available (Bluetooth Core, HCI LE Advertising Report) */
+#define BLE_FRAME_MAX	 512 /* longest attribute value, so the longest frame (Core, Vol 3 Part F) */
+
+struct ble_config {
+	const char *adapter; /* "auto", a name (hci0) or an address; copied */
+	bool duplicate_data; /* DuplicateData of SetDiscoveryFilter */
+	unsigned max_devices; /* D-Bus objects of Blecon devices remembered; oldest-seen go first */
+};
+
+struct ble_address {
+	uint8_t bytes[6]; /* as written: bytes[0] is the first pair */
+	bool random;
+};
+
+/* One advertisement heard. */
+struct ble_advert {
+	const struct advert *advert; /* valid during the callback */
+	struct ble_address address; /* changes whenever the device's set is updated */
+	int8_t rssi_dbm; /* or BLE_RSSI_NONE */
+	unsigned adapter; /* N of hciN */
+};
+
+enum ble_adapter_state {
+	BLE_ADAPTER_OFF, /* not powered, power asked for */
+	BLE_ADAPTER_BLOCKED, /* rfkill */
+	BLE_ADAPTER_STARTING, /* filter and discovery asked for */
+	BLE_ADAPTER_SCANNING,
+	BLE_ADAPTER_FAILED, /* tried again later, reason says why */
+};
+const char *ble_adapter_state_name(enum ble_adapter_state state);
+
+enum ble_state {
+	BLE_STATE_NO_BUS, /* D-Bus not reachable */
+	BLE_STATE_NO_BLUETOOTHD, /* org.bluez has no owner */
+	BLE_STATE_NO_ADAPTER, /* none, or not the one configured */
+	BLE_STATE_NOT_SCANNING, /* adapter in use is not scanning: see its state */
+	BLE_STATE_SCANNING,
+};
+const char *ble_state_name(enum ble_state state);
+
+struct ble_adapter_status {
+	unsigned index; /* N of hciN */
+	char address[BLE_ADDRESS_TEXT];
+	bool used; /* chosen by the configuration */
+	enum ble_adapter_state state;
+	char reason[128]; /* why it does not scan, empty where it does */
+	uint64_t since_ms; /* monotonic, of state */
+	bool monitor; /* an advertisement monitor is active as well */
+	uint64_t adverts; /* heard since start */
+	uint64_t dropped; /* FD0D service data that did not decode */
+	uint64_t last_advert_ms; /* monotonic, 0 for never */
+};
+
+struct ble_status {
+	enum ble_state state;
+	char reason[128];
+	uint64_t since_ms; /* monotonic, of state */
+	unsigned generation; /* how many times bluetoothd was (re)found */
+	unsigned n_adapters;
+	struct ble_adapter_status adapters[BLE_ADAPTERS_MAX];
+};
+
+struct ble_handler {
+	/* Something in ble_get_status changed other than the counters. */
+	void (*on_status)(void *userdata);
+	void (*on_advert)(void *userdata, const struct ble_advert *advert);
+};
+
+/* Starts at once and goes on by itself; nothing that is missing is an error. handler is copied,
+ * userdata not owned. Returns 0 and an object to be freed with ble_free, or -errno. */
+int ble_new(struct loop *loop, const struct ble_config *config, const struct ble_handler *handler,
+	    void *userdata, struct ble **ret);
+/* Stops scanning, disconnects what is connected, waits at most a second for bluetoothd to take the
+ * calls. No callback comes any more. NULL is fine. */
+void ble_free(struct ble *ble);
+void ble_get_status(const struct ble *ble, struct ble_status *ret);
+
+/* --- Links: one connected device with its channel 0 open. --- */
+
+enum ble_down {
+	BLE_DOWN_LOCAL, /* ble_link_close was called */
+	BLE_DOWN_PEER, /* the device or the distance ended an open link */
+	BLE_DOWN_CONNECT, /* no connection came about */
+	BLE_DOWN_NOT_SERVED, /* connected, but not a Blecon device's service or characteristic */
+	BLE_DOWN_TIMEOUT, /* a step did not answer in time */
+	BLE_DOWN_RADIO, /* bluetoothd or the adapter went away */
+};
+const char *ble_down_name(enum ble_down why);
+
+enum ble_bearer { BLE_BEARER_GATT = 0, BLE_BEARER_L2CAP = 1 };
+
+struct ble_link_handler {
+	/* Channel 0 is open; max_frame: bytes of the longest frame towards the device. */
+	void (*on_up)(void *userdata, enum ble_bearer bearer, size_t max_frame);
+	/* One frame from the device, valid during the callback. */
+	void (*on_frame)(void *userdata, unsigned channel, const uint8_t *data, size_t len);
+	/* After ble_link_send returned -EAGAIN: it may be tried again. */
+	void (*on_writable)(void *userdata);
+	/* The last callback, exactly once for each link: the slot is free, link is freed after it
+	 * returns. text: what happened, for people, valid during the callback. */
+	void (*on_down)(void *userdata, enum ble_down why, const char *text);
+};
+
+/* Connects the device heard at that address. Attempts are one at a time for each adapter: -EBUSY
+ * while another link there is not up yet. -ENODEV where the adapter is not usable now. Otherwise 0
+ * and *ret, valid until on_down has returned; no callback comes before this returns. handler is
+ * copied, userdata not owned. Every step has a deadline. */
+int ble_link_open(struct ble *ble, unsigned adapter, const struct ble_address *address,
+		  const struct ble_link_handler *handler, void *userdata, struct ble_link **ret);
+/* One frame to the device. Returns 0; -EAGAIN (nothing sent, on_writable will follow); -EMSGSIZE;
+ * -ENOTCONN while not up; -EINVAL for a channel that is not open. */
+int ble_link_send(struct ble_link *link, unsigned channel, const uint8_t *data, size_t len);
+/* Lets the device go; on_down follows, later, with BLE_DOWN_LOCAL. May be called in any state and
+ * more than once. No on_up, on_frame or on_writable comes after it. */
+void ble_link_close(struct ble_link *link);
