@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The connection to the cloud, kept up: resolve, connect, authenticate (PROTOCOL.md, section
+ * "Connecting"), ping, and again after a back-off whenever it breaks.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "uplink/message.h"
+#include "uplink/websocket.h"
+
+struct loop;
+struct uplink;
+
+struct uplink_config {
+	const char *url; /* wss://..., or empty: waits for one to be configured */
+	const char *ca_file; /* PEM */
+	const char *agent; /* name and version for HELLO */
+	uint32_t ping_interval_ms; /* 0: never */
+	uint32_t ping_timeout_ms;
+	uint32_t connect_timeout_ms; /* for each address: TCP, TLS and upgrade; and for the hello */
+	uint32_t backoff_min_ms;
+	uint32_t backoff_max_ms;
+};
+
+/* Who the hotspot is. */
+struct uplink_identity {
+	uint8_t hotspot_id[MESSAGE_ID_LEN];
+	uint8_t public_key[MESSAGE_PUBLIC_KEY_LEN];
+	/* ECDSA P-256 with SHA-256, r||s. Returns 0 or -errno. */
+	int (*sign)(void *userdata, const uint8_t *data, size_t len,
+		    uint8_t ret_signature[MESSAGE_SIGNATURE_LEN]);
+	void *userdata; /* not owned */
+};
+
+struct uplink_handler {
+	/* Welcomed: messages may go. */
+	void (*on_up)(void *userdata, const struct message_settings *settings);
+	/* Not any more; what was sent and not acknowledged may be lost. Only after on_up. */
+	void (*on_down)(void *userdata);
+	/* Of type SIGHTINGS_ACK, ACCEPT, DATA, CREDIT or CLOSE; valid during the callback. */
+	void (*on_message)(void *userdata, const struct message *message);
+	/* Encodes the next message and returns its length, 0 for none. Only while up. */
+	size_t (*on_writable)(void *userdata, uint8_t *buf, size_t size);
+};
+
+enum uplink_state {
+	UPLINK_STATE_UNCONFIGURED,
+	UPLINK_STATE_WAITING, /* for the next attempt */
+	UPLINK_STATE_RESOLVING,
+	UPLINK_STATE_CONNECTING,
+	UPLINK_STATE_AUTHENTICATING,
+	UPLINK_STATE_UP,
+};
+const char *uplink_state_name(enum uplink_state state);
+
+struct uplink_status {
+	enum uplink_state state;
+	uint64_t since_ms; /* monotonic, of state */
+	uint64_t retry_ms; /* monotonic, the next attempt; 0 where none is set */
+	const char *url;
+	const char *address; /* in use or tried last, in numbers; empty for none */
+	const char *error; /* why the last connection or attempt ended, empty for never */
+	int64_t error_ms; /* monotonic, of error */
+	const char *hotspot_name; /* the cloud's, or empty */
+	uint32_t rtt_us; /* of the last ping answered, 0 for none */
+	uint64_t attempts, connects;
+	struct websocket_counters counters;
+};
+
+/* Starts at once. config's strings and identity must outlive it; handler is copied, userdata not
+ * owned. Returns 0 and an object for uplink_free, or -errno with a line in the log. */
+int uplink_new(struct loop *loop, const struct uplink_config *config,
+	       const struct uplink_identity *identity, const struct uplink_handler *handler,
+	       void *userdata, struct uplink **ret);
+/* Drops what is open, without a callback. NULL is fine. */
+void uplink_free(struct uplink *uplink);
+/* There is something to send. Cheap; may be called at any time. */
+void uplink_want_write(struct uplink *uplink);
+/* Ends the connection for good: sends what on_writable still has, then closes with 1001. on_stopped
+ * comes when that is done or timeout_ms are over. */
+void uplink_stop(struct uplink *uplink, uint32_t timeout_ms, void (*on_stopped)(void *userdata));
+void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret);
