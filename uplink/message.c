@@ -37,6 +37,14 @@ static bool is(const char *key, size_t len, const char *name)
 	return len == strlen(name) && memcmp(key, name, len) == 0;
 }
 
+/* None would stop every session, and more than the hotspot holds could be lost. */
+static void read_credits(struct wire_in *in, struct message_settings *settings)
+{
+	settings->credits = (uint32_t)wire_in_uint(in, MESSAGE_CREDITS_MAX);
+	if (settings->credits == 0)
+		in->failed = true;
+}
+
 static void read_setting(struct wire_in *in, struct message_settings *settings)
 {
 	size_t len;
@@ -49,7 +57,7 @@ static void read_setting(struct wire_in *in, struct message_settings *settings)
 	else if (is(key, len, "resume_ms"))
 		settings->resume_ms = wire_in_uint(in, UINT64_MAX);
 	else if (is(key, len, "credits"))
-		settings->credits = (uint32_t)wire_in_uint(in, UINT32_MAX);
+		read_credits(in, settings);
 	else if (is(key, len, "hotspot_name"))
 		copy_text(in, settings->hotspot_name, sizeof(settings->hotspot_name));
 	else

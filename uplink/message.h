@@ -20,6 +20,7 @@
 #define MESSAGE_RUN_LEN	       8
 #define MESSAGE_NAME_MAX       64 /* bytes of hotspot_name that are kept */
 #define MESSAGE_REASON_MAX     128 /* bytes of a reason that are kept */
+#define MESSAGE_CREDITS_MAX    64 /* initial credits of a session */
 #define MESSAGE_SIGHTINGS_MAX  100 /* sightings of one batch */
 
 enum message_type {

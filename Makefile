@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+#   make            the daemon and its control program, in build/
+#   make demo       the whole thing running here, with a simulated radio and cloud
+#   make check      unit and integration tests; make test: also real BlueZ in QEMU
+#   make lint fuzz bench install clean
+#
+# SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too.
+
+VERSION := 0.1.0
+
+CC ?= cc
+PYTHON := /usr/bin/python3
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+
+KIND := $(notdir $(firstword $(CC)))$(if $(SANITIZE),-sanitize)
+BUILD := build/$(KIND)
+
+SDBUS := $(shell pkg-config --exists basu && echo basu || echo libsystemd)
+PACKAGES := libwebsockets libconfig libcbor json-c $(SDBUS)
+
+CFLAGS ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wshadow -Wformat=2 -Wmissing-prototypes $(if $(WERROR),-Werror)
+SANITIZERS := $(if $(SANITIZE),-fsanitize=address,undefined -fno-sanitize-recover=all \
+	-fno-omit-frame-pointer)
+HARDENING := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE
+ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' \
+	$(if $(filter basu,$(SDBUS)),-DBLE_BASU) -I. -MMD -MP \
+	$(shell pkg-config --cflags $(PACKAGES)) $(WARNINGS) $(HARDENING) $(SANITIZERS) $(CFLAGS)
+ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now $(SANITIZERS) $(LDFLAGS)
+LIBS := $(shell pkg-config --libs $(PACKAGES)) -lmbedx509 -lmbedcrypto
+
+PROGRAMS := $(BUILD)/blecon-hotspotd $(BUILD)/blecon-hotspotctl
+MAINS := agent/main.c agent/ctl.c
+SOURCES := $(filter-out $(MAINS),$(wildcard agent/*.c ble/*.c uplink/*.c))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+
+C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
+SHELL_FILES = .ci/run packaging/install-deps tests/vm/run tests/vm/init
+
+all: $(PROGRAMS)
+
+$(BUILD)/blecon-hotspotd: $(BUILD)/agent/main.o $(OBJECTS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/blecon-hotspotctl: $(BUILD)/agent/ctl.o $(BUILD)/agent/util.o
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(shell pkg-config --libs json-c)
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(OBJECTS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+unit-tests: $(UNIT_TESTS)
+
+demo:
+	packaging/install-deps build lab
+	$(MAKE) all
+	$(PYTHON) tests/lab/demo.py --programs $(BUILD)
+
+check:
+	packaging/install-deps build lab test
+	$(MAKE) all unit-tests
+	$(PYTHON) tests/run.py --programs $(BUILD) unit lab integration
+
+test:
+	packaging/install-deps build lab test vm
+	$(MAKE) all unit-tests
+	$(PYTHON) tests/run.py --programs $(BUILD) unit lab integration vm
+
+lint:
+	packaging/install-deps build test lint
+	clang-format --dry-run -Werror $(C_FILES)
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,portability \
+		--suppress=missingIncludeSystem -I. -D_GNU_SOURCE -DVERSION='""' agent ble uplink
+	shellcheck $(SHELL_FILES)
+	$(MAKE) WERROR=1 CC=gcc all unit-tests
+	$(MAKE) WERROR=1 CC=clang all unit-tests
+
+# Each decoder gets random input for FUZZ_SECONDS, from its corpus on.
+FUZZ_SECONDS ?= 20
+fuzz:
+	packaging/install-deps build lint
+	$(MAKE) CC=clang $(FUZZERS:%=build/fuzz/%)
+	for f in $(FUZZERS); do \
+		mkdir -p build/fuzz/$$f.new && \
+		build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=5 -max_len=70000 \
+			-artifact_prefix=build/fuzz/ build/fuzz/$$f.new tests/fuzz/corpus/$$f || exit 1; \
+	done
+
+build/fuzz/%: tests/fuzz/%.c $(wildcard uplink/*.[ch] ble/advert.[ch])
+	@mkdir -p $(@D)
+	clang -std=gnu11 -D_GNU_SOURCE -I. -g -O1 -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=all -o $@ $< uplink/wire.c uplink/message.c \
+		uplink/endpoint.c ble/advert.c $(shell pkg-config --libs libcbor)
+
+bench:
+	packaging/install-deps build lab
+	$(MAKE) all
+	$(PYTHON) tests/bench/bench.py --programs $(BUILD)
+
+install: all
+	install -D -m 755 $(BUILD)/blecon-hotspotd $(DESTDIR)$(PREFIX)/sbin/blecon-hotspotd
+	install -D -m 755 $(BUILD)/blecon-hotspotctl $(DESTDIR)$(PREFIX)/bin/blecon-hotspotctl
+	test -e $(DESTDIR)$(SYSCONFDIR)/blecon-hotspot.conf || \
+		install -D -m 640 configs/blecon-hotspot.conf \
+			$(DESTDIR)$(SYSCONFDIR)/blecon-hotspot.conf
+
+clean:
+	rm -rf build
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+.PHONY: all unit-tests demo check test lint fuzz bench install clean
+.SECONDARY:

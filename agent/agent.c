@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/agent.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "agent/flow.h"
+#include "agent/log.h"
+#include "agent/loop.h"
+#include "agent/status.h"
+#include "agent/status_socket.h"
+#include "agent/util.h"
+
+#define STOP_DEADLINE_MS 3000 /* for sessions and sightings at the end */
+#define STOP_POLL_MS	 20
+#define UPLINK_STOP_MS	 1000
+
+_Static_assert(IDENTITY_PUBLIC_LEN == MESSAGE_PUBLIC_KEY_LEN, "the key HELLO carries");
+_Static_assert(MESSAGE_CREDITS_MAX == FLOW_CREDITS_MAX, "a window the cloud sets must fit");
+
+struct agent_private {
+	struct loop_timer expire_timer;
+	struct loop_timer stats_timer;
+	struct loop_timer stop_timer;
+	uint64_t stop_at_ms;
+	bool stats_due;
+	bool stopping;
+};
+
+static void want_write(void *userdata)
+{
+	struct agent *agent = userdata;
+
+	if (agent->uplink)
+		uplink_want_write(agent->uplink);
+}
+
+static void expire(void *userdata)
+{
+	struct agent *agent = userdata;
+	uint64_t now_ms = util_now_ms();
+	uint64_t next_ms = devices_expire(agent->devices, now_ms);
+
+	if (next_ms != UINT64_MAX)
+		loop_timer_start(&agent->private->expire_timer, next_ms - now_ms);
+	reporter_changed(agent->reporter);
+}
+
+static void log_device(const struct device *device)
+{
+	char id[UTIL_UUID_TEXT];
+
+	util_uuid_text(device->advert.device_id, id);
+	log_info("device https://blecon.dev/%s: first heard, RSSI %d dBm, flags 0x%02x", id,
+		 device->rssi.last, device->advert.flags);
+}
+
+static void on_advert(void *userdata, const struct ble_advert *advert)
+{
+	struct agent *agent = userdata;
+	struct device *device = devices_heard(agent->devices, util_now_ms(), advert);
+
+	if (!device)
+		return;
+	if (device->count == 1)
+		log_device(device);
+	if (!agent->private->expire_timer.armed)
+		expire(agent);
+	reporter_changed(agent->reporter);
+	relay_heard(agent->relay, device, advert->rssi_dbm);
+}
+
+static void on_ble_status(void *userdata)
+{
+	struct agent *agent = userdata;
+	struct ble_status status;
+
+	if (!agent->ble)
+		return;
+	ble_get_status(agent->ble, &status);
+	log_debug("bluetooth: %s", ble_state_name(status.state));
+}
+
+static void on_up(void *userdata, const struct message_settings *settings)
+{
+	struct agent *agent = userdata;
+
+	relay_up(agent->relay, settings->credits);
+	reporter_up(agent->reporter, settings->report_ms);
+}
+
+static void on_down(void *userdata)
+{
+	struct agent *agent = userdata;
+
+	relay_down(agent->relay);
+	reporter_down(agent->reporter);
+}
+
+static void on_message(void *userdata, const struct message *message)
+{
+	struct agent *agent = userdata;
+
+	if (message->type == MESSAGE_SIGHTINGS_ACK)
+		reporter_acknowledged(agent->reporter, message->ack_batch);
+	else
+		relay_message(agent->relay, message);
+}
+
+static size_t encode_stats(struct agent *agent, uint8_t *buf, size_t size)
+{
+	struct devices_counters devices;
+	struct reporter_counters reporter;
+	struct relay_counters relay;
+	struct uplink_status uplink;
+
+	devices_get_counters(agent->devices, &devices);
+	reporter_get_counters(agent->reporter, &reporter);
+	relay_get_counters(agent->relay, &relay);
+	uplink_get_status(agent->uplink, &uplink);
+
+	const struct message_counter counters[] = {
+		{"uptime_s", (util_now_ms() - agent->started_ms) / 1000},
+		{"connects", uplink.connects},
+		{"adverts", devices.adverts},
+		{"devices", devices.known},
+		{"evicted", devices.evicted},
+		{"evicted_adverts", devices.evicted_adverts},
+		{"resent", reporter.resent},
+		{"sessions_started", relay.started},
+		{"sessions_served", relay.served},
+		{"sessions_failed", relay.failed},
+		{"frames_up", relay.frames_up},
+		{"frames_down", relay.frames_down},
+	};
+
+	return message_encode_stats(counters, ARRAY_SIZE(counters), buf, size);
+}
+
+/* Device sessions go before everything: a person may be waiting for one. */
+static size_t on_writable(void *userdata, uint8_t *buf, size_t size)
+{
+	struct agent *agent = userdata;
+	size_t len = relay_next_message(agent->relay, buf, size);
+
+	if (len == 0)
+		len = reporter_next_message(agent->reporter, buf, size);
+	if (len == 0 && agent->private->stats_due) {
+		agent->private->stats_due = false;
+		len = encode_stats(agent, buf, size);
+	}
+	return len;
+}
+
+static void on_stats_timer(void *userdata)
+{
+	struct agent *agent = userdata;
+
+	agent->private->stats_due = true;
+	want_write(agent);
+	loop_timer_start(&agent->private->stats_timer,
+			 (uint64_t)agent->settings->uplink.stats_interval_s * 1000);
+}
+
+static void on_uplink_stopped(void *userdata)
+{
+	struct agent *agent = userdata;
+
+	loop_quit(agent->loop);
+}
+
+static void on_stop_timer(void *userdata)
+{
+	struct agent *agent = userdata;
+	struct uplink_status uplink;
+
+	uplink_get_status(agent->uplink, &uplink);
+	if (util_now_ms() < agent->private->stop_at_ms &&
+	    !(relay_idle(agent->relay) &&
+	      (uplink.state != UPLINK_STATE_UP || reporter_idle(agent->reporter))))
+		loop_timer_start(&agent->private->stop_timer, STOP_POLL_MS);
+	else
+		uplink_stop(agent->uplink, UPLINK_STOP_MS, on_uplink_stopped);
+}
+
+void agent_stop(struct agent *agent)
+{
+	if (agent->private->stopping)
+		return;
+	agent->private->stopping = true;
+	agent->private->stop_at_ms = util_now_ms() + STOP_DEADLINE_MS;
+	relay_stop(agent->relay);
+	reporter_flush(agent->reporter);
+	on_stop_timer(agent);
+}
+
+static int sign(void *userdata, const uint8_t *data, size_t len, uint8_t *ret_signature)
+{
+	return identity_sign(userdata, data, len, ret_signature);
+}
+
+static int start_ble(struct agent *agent)
+{
+	static const struct ble_handler handler = {
+		.on_status = on_ble_status,
+		.on_advert = on_advert,
+	};
+	const struct ble_config config = {
+		.adapter = agent->settings->bluetooth.adapter,
+		.duplicate_data = agent->settings->bluetooth.duplicate_data,
+		.max_devices = (unsigned)agent->settings->devices.max,
+	};
+
+	return ble_new(agent->loop, &config, &handler, agent, &agent->ble);
+}
+
+static int start_relay(struct agent *agent)
+{
+	const struct settings *s = agent->settings;
+	const struct relay_config config = {
+		.max_links = (unsigned)s->relay.max_links,
+		.rssi_floor_dbm = s->relay.rssi_floor_dbm,
+		.retry_min_ms = (uint32_t)s->relay.retry_min_s * 1000,
+		.retry_max_ms = (uint32_t)s->relay.retry_max_s * 1000,
+		.session.idle_ms = (uint64_t)s->relay.idle_timeout_s * 1000,
+		.session.duration_ms = (uint64_t)s->relay.max_duration_s * 1000,
+	};
+
+	return relay_new(agent->loop, agent->ble, agent->devices, &config, want_write, agent,
+			 &agent->relay);
+}
+
+static int start_uplink(struct agent *agent)
+{
+	static const struct uplink_handler handler = {
+		.on_up = on_up,
+		.on_down = on_down,
+		.on_message = on_message,
+		.on_writable = on_writable,
+	};
+	const struct settings *s = agent->settings;
+	const struct uplink_config config = {
+		.url = s->uplink.url,
+		.ca_file = s->uplink.ca_file,
+		.agent = "blecon-hotspot " VERSION,
+		.ping_interval_ms = (uint32_t)s->uplink.ping_interval_s * 1000,
+		.ping_timeout_ms = (uint32_t)s->uplink.ping_timeout_s * 1000,
+		.connect_timeout_ms = (uint32_t)s->uplink.connect_timeout_s * 1000,
+		.backoff_min_ms = (uint32_t)s->uplink.backoff_min_ms,
+		.backoff_max_ms = (uint32_t)s->uplink.backoff_max_s * 1000,
+	};
+	struct uplink_identity *identity = &agent->uplink_identity;
+
+	memcpy(identity->hotspot_id, agent->identity->hotspot_id, sizeof(identity->hotspot_id));
+	memcpy(identity->public_key, agent->identity->public_key, sizeof(identity->public_key));
+	identity->sign = sign;
+	identity->userdata = (void *)agent->identity;
+	return uplink_new(agent->loop, &config, identity, &handler, agent, &agent->uplink);
+}
+
+static int start(struct agent *agent)
+{
+	const struct settings *s = agent->settings;
+	int r = status_socket_new(agent->loop, s->status_socket, status_answer, agent,
+				  &agent->status_socket);
+
+	if (r < 0) {
+		log_error("status socket %s: %s", s->status_socket,
+			  r == -EADDRINUSE ? "another blecon-hotspotd answers there"
+					   : strerror(-r));
+		return r;
+	}
+	r = devices_new((size_t)s->devices.max, (uint64_t)s->devices.lost_after_s * 1000,
+			&agent->devices);
+	if (r == 0)
+		r = reporter_new(agent->loop, agent->devices,
+				 (uint64_t)s->uplink.report_interval_s * 1000, want_write, agent,
+				 &agent->reporter);
+	if (r == 0)
+		r = start_ble(agent);
+	if (r == 0)
+		r = start_relay(agent);
+	if (r == 0)
+		r = start_uplink(agent);
+	if (r < 0)
+		log_error("cannot start: %s", strerror(-r));
+	return r;
+}
+
+int agent_new(struct loop *loop, const struct settings *settings, const struct identity *identity,
+	      struct agent **ret)
+{
+	struct agent *agent = calloc(1, sizeof(*agent));
+	int r;
+
+	if (!agent)
+		return -ENOMEM;
+	agent->private = calloc(1, sizeof(*agent->private));
+	if (!agent->private) {
+		free(agent);
+		return -ENOMEM;
+	}
+	agent->loop = loop;
+	agent->settings = settings;
+	agent->identity = identity;
+	agent->started_ms = util_now_ms();
+	loop_timer_init(loop, &agent->private->expire_timer, expire, agent);
+	loop_timer_init(loop, &agent->private->stats_timer, on_stats_timer, agent);
+	loop_timer_init(loop, &agent->private->stop_timer, on_stop_timer, agent);
+	r = start(agent);
+	if (r < 0) {
+		agent_free(agent);
+		return r;
+	}
+	if (settings->uplink.stats_interval_s > 0)
+		loop_timer_start(&agent->private->stats_timer,
+				 (uint64_t)settings->uplink.stats_interval_s * 1000);
+	*ret = agent;
+	return 0;
+}
+
+void agent_free(struct agent *agent)
+{
+	if (!agent)
+		return;
+	loop_timer_stop(&agent->private->expire_timer);
+	loop_timer_stop(&agent->private->stats_timer);
+	loop_timer_stop(&agent->private->stop_timer);
+	status_socket_free(agent->status_socket);
+	uplink_free(agent->uplink);
+	ble_free(agent->ble);
+	relay_free(agent->relay);
+	reporter_free(agent->reporter);
+	devices_free(agent->devices);
+	free(agent->private);
+	free(agent);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One relay session: a device's link on one side, OPEN/DATA/CREDIT/CLOSE of the cloud on the other
+ * (PROTOCOL.md, "Sessions"). Frames pass as they are; what is in them only the two ends can read.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/devices.h"
+#include "ble/ble.h"
+#include "uplink/message.h"
+
+struct loop;
+struct session;
+
+enum session_state {
+	SESSION_STATE_CONNECTING, /* the link is not up yet, the cloud knows nothing */
+	SESSION_STATE_OPEN,
+	SESSION_STATE_ENDING, /* the link is being let go, or the cloud is still to be told */
+	SESSION_STATE_ENDED, /* to be freed */
+};
+const char *session_state_name(enum session_state state);
+
+struct session_config {
+	uint64_t idle_ms; /* no frame either way for that long: ended */
+	uint64_t duration_ms; /* the longest time open */
+};
+
+struct session_owner {
+	void (*want_write)(void *userdata); /* session_next_message has something */
+	void (*on_ended)(void *userdata); /* a session is in SESSION_STATE_ENDED; not freed yet */
+	void *userdata; /* not owned */
+};
+
+struct session_status {
+	uint32_t id;
+	uint8_t device_id[16];
+	enum session_state state;
+	uint64_t since_ms; /* monotonic, of state */
+	bool accepted; /* by the cloud */
+	bool was_up; /* the link came up */
+	bool failed; /* ended for a reason that makes an early retry pointless */
+	enum ble_bearer bearer;
+	size_t max_frame;
+	int rssi_dbm;
+	uint64_t frames_up, frames_down; /* up: device to cloud */
+	uint64_t bytes_up, bytes_down;
+	const char *reason; /* why it ends, empty before */
+};
+
+/* Connects the device. credits: of each side, 1 to FLOW_CREDITS_MAX. config and owner must outlive
+ * the session. Returns 0, or what ble_link_open returns. */
+int session_new(struct loop *loop, struct ble *ble, uint32_t id, const struct device *device,
+		uint32_t credits, const struct session_config *config,
+		const struct session_owner *owner, struct session **ret);
+/* Only in SESSION_STATE_ENDED, or after ble_free. */
+void session_free(struct session *session);
+
+/* ACCEPT, DATA, CREDIT or CLOSE of the cloud for this session. */
+void session_message(struct session *session, const struct message *message);
+/* Encodes the next message for the cloud, 0 for none. */
+size_t session_next_message(struct session *session, uint8_t *buf, size_t size);
+/* Ends it from this side. */
+void session_end(struct session *session, enum message_close_code code, const char *reason);
+/* The uplink is lost, and the cloud's half of the session with it. */
+void session_lose_cloud(struct session *session);
+void session_get_status(const struct session *session, struct session_status *ret);

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/status.h"
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/agent.h"
+#include "agent/log.h"
+#include "agent/util.h"
+
+#define DEVICE_URL "https://blecon.dev/"
+
+static void add_text(struct json_object *o, const char *key, const char *value)
+{
+	json_object_object_add(o, key, json_object_new_string(value));
+}
+
+static void add_number(struct json_object *o, const char *key, uint64_t value)
+{
+	json_object_object_add(o, key, json_object_new_int64((int64_t)value));
+}
+
+static void add_signed(struct json_object *o, const char *key, int64_t value)
+{
+	json_object_object_add(o, key, json_object_new_int64(value));
+}
+
+static void add_bool(struct json_object *o, const char *key, bool value)
+{
+	json_object_object_add(o, key, json_object_new_boolean(value));
+}
+
+/* Seconds between two monotonic times, to the millisecond. */
+static void add_seconds(struct json_object *o, const char *key, uint64_t from_ms, uint64_t to_ms)
+{
+	char text[32];
+	double s = (double)(to_ms - MIN(from_ms, to_ms)) / 1000;
+
+	snprintf(text, sizeof(text), "%.3f", s);
+	json_object_object_add(o, key, json_object_new_double_s(s, text));
+}
+
+static void add_dbm(struct json_object *o, const char *key, int dbm)
+{
+	if (dbm != BLE_RSSI_NONE)
+		add_signed(o, key, dbm);
+}
+
+static void add_uuid(struct json_object *o, const char *key, const uint8_t uuid[16])
+{
+	char text[UTIL_UUID_TEXT];
+
+	util_uuid_text(uuid, text);
+	add_text(o, key, text);
+}
+
+static void add_device_url(struct json_object *o, const uint8_t device_id[16])
+{
+	char text[sizeof(DEVICE_URL) + UTIL_UUID_TEXT] = DEVICE_URL;
+
+	util_uuid_text(device_id, text + strlen(DEVICE_URL));
+	add_text(o, "device_url", text);
+}
+
+static struct json_object *adapter_json(const struct ble_adapter_status *a, uint64_t now_ms)
+{
+	struct json_object *o = json_object_new_object();
+	char name[16];
+
+	snprintf(name, sizeof(name), "hci%u", a->index);
+	add_text(o, "name", name);
+	add_text(o, "address", a->address);
+	add_bool(o, "used", a->used);
+	if (!a->used)
+		return o;
+	add_text(o, "state", ble_adapter_state_name(a->state));
+	if (*a->reason)
+		add_text(o, "reason", a->reason);
+	add_seconds(o, "since_s", a->since_ms, now_ms);
+	add_bool(o, "monitor", a->monitor);
+	add_number(o, "adverts", a->adverts);
+	add_number(o, "dropped", a->dropped);
+	if (a->last_advert_ms != 0)
+		add_seconds(o, "last_advert_s", a->last_advert_ms, now_ms);
+	return o;
+}
+
+static struct json_object *bluetooth_json(const struct ble_status *s, uint64_t now_ms)
+{
+	struct json_object *o = json_object_new_object();
+	struct json_object *adapters = json_object_new_array();
+
+	add_text(o, "state", ble_state_name(s->state));
+	if (*s->reason)
+		add_text(o, "reason", s->reason);
+	add_seconds(o, "since_s", s->since_ms, now_ms);
+	add_number(o, "generation", s->generation);
+	for (unsigned i = 0; i < s->n_adapters; i++)
+		json_object_array_add(adapters, adapter_json(&s->adapters[i], now_ms));
+	json_object_object_add(o, "adapters", adapters);
+	return o;
+}
+
+static struct json_object *uplink_json(const struct uplink_status *s, uint64_t now_ms)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_text(o, "state", uplink_state_name(s->state));
+	add_seconds(o, "since_s", s->since_ms, now_ms);
+	add_text(o, "url", s->url);
+	if (*s->address)
+		add_text(o, "address", s->address);
+	if (s->retry_ms != 0)
+		add_seconds(o, "retry_in_s", now_ms, s->retry_ms);
+	if (*s->error) {
+		add_text(o, "error", s->error);
+		add_seconds(o, "error_s", s->error_ms, now_ms);
+	}
+	if (*s->hotspot_name)
+		add_text(o, "hotspot_name", s->hotspot_name);
+	if (s->rtt_us != 0)
+		add_number(o, "rtt_us", s->rtt_us);
+	add_number(o, "attempts", s->attempts);
+	add_number(o, "connects", s->connects);
+	add_number(o, "messages_out", s->counters.messages_out);
+	add_number(o, "messages_in", s->counters.messages_in);
+	add_number(o, "bytes_out", s->counters.bytes_out);
+	add_number(o, "bytes_in", s->counters.bytes_in);
+	return o;
+}
+
+static struct json_object *sightings_json(const struct devices_counters *d,
+					  const struct reporter_counters *r, uint64_t now_ms)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_number(o, "devices", d->known);
+	add_number(o, "present", d->present);
+	add_number(o, "pending", d->dirty);
+	add_number(o, "adverts", d->adverts);
+	add_number(o, "reported", r->adverts);
+	add_number(o, "batches", r->batches);
+	add_number(o, "resent", r->resent);
+	if (r->unacknowledged_ms != 0)
+		add_seconds(o, "unacknowledged_s", r->unacknowledged_ms, now_ms);
+	add_number(o, "evicted", d->evicted);
+	add_number(o, "evicted_adverts", d->evicted_adverts);
+	return o;
+}
+
+static void add_session(void *userdata, const struct session_status *s)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_number(o, "session", s->id);
+	add_device_url(o, s->device_id);
+	add_text(o, "state", session_state_name(s->state));
+	add_seconds(o, "since_s", s->since_ms, util_now_ms());
+	add_bool(o, "accepted", s->accepted);
+	if (s->was_up) {
+		add_text(o, "bearer", s->bearer == BLE_BEARER_GATT ? "gatt" : "l2cap");
+		add_number(o, "max_frame", s->max_frame);
+	}
+	add_dbm(o, "rssi_dbm", s->rssi_dbm);
+	add_number(o, "frames_up", s->frames_up);
+	add_number(o, "frames_down", s->frames_down);
+	add_number(o, "bytes_up", s->bytes_up);
+	add_number(o, "bytes_down", s->bytes_down);
+	if (*s->reason)
+		add_text(o, "reason", s->reason);
+	json_object_array_add(userdata, o);
+}
+
+static struct json_object *relay_json(const struct agent *agent)
+{
+	struct json_object *o = json_object_new_object();
+	struct json_object *sessions = json_object_new_array();
+	struct relay_counters c;
+
+	relay_get_counters(agent->relay, &c);
+	relay_each(agent->relay, add_session, sessions);
+	add_number(o, "max_links", (uint64_t)agent->settings->relay.max_links);
+	add_number(o, "started", c.started);
+	add_number(o, "served", c.served);
+	add_number(o, "failed", c.failed);
+	add_number(o, "frames_up", c.frames_up);
+	add_number(o, "frames_down", c.frames_down);
+	add_number(o, "bytes_up", c.bytes_up);
+	add_number(o, "bytes_down", c.bytes_down);
+	json_object_object_add(o, "sessions", sessions);
+	return o;
+}
+
+/* Whether it works, and if not why, in one sentence. */
+static bool summarise(const struct ble_status *ble, const struct uplink_status *uplink,
+		      const struct devices_counters *devices, char *ret, size_t size)
+{
+	if (ble->state != BLE_STATE_SCANNING) {
+		snprintf(ret, size, "Not working: Bluetooth: %s%s%s", ble_state_name(ble->state),
+			 *ble->reason ? ": " : "", ble->reason);
+		return false;
+	}
+	if (uplink->state == UPLINK_STATE_UNCONFIGURED) {
+		snprintf(ret, size, "Not working: no uplink.url is configured");
+		return false;
+	}
+	if (uplink->state != UPLINK_STATE_UP) {
+		snprintf(ret, size, "Not working: uplink %s%s%s", uplink_state_name(uplink->state),
+			 *uplink->error ? ": " : "", uplink->error);
+		return false;
+	}
+	snprintf(ret, size, "Working: %zu device%s present, uplink up", devices->present,
+		 devices->present == 1 ? "" : "s");
+	return true;
+}
+
+static struct json_object *status_json(const struct agent *agent)
+{
+	struct json_object *o = json_object_new_object();
+	uint64_t now_ms = util_now_ms();
+	struct ble_status ble;
+	struct uplink_status uplink;
+	struct devices_counters devices;
+	struct reporter_counters reporter;
+	char summary[640];
+	bool working;
+
+	ble_get_status(agent->ble, &ble);
+	uplink_get_status(agent->uplink, &uplink);
+	devices_get_counters(agent->devices, &devices);
+	reporter_get_counters(agent->reporter, &reporter);
+	working = summarise(&ble, &uplink, &devices, summary, sizeof(summary));
+	add_text(o, "summary", summary);
+	add_bool(o, "working", working);
+	add_text(o, "version", VERSION);
+	add_seconds(o, "uptime_s", agent->started_ms, now_ms);
+	add_uuid(o, "hotspot_id", agent->identity->hotspot_id);
+	json_object_object_add(o, "bluetooth", bluetooth_json(&ble, now_ms));
+	json_object_object_add(o, "uplink", uplink_json(&uplink, now_ms));
+	json_object_object_add(o, "sightings", sightings_json(&devices, &reporter, now_ms));
+	json_object_object_add(o, "relay", relay_json(agent));
+	return o;
+}
+
+static void add_device(void *userdata, const struct device *d)
+{
+	struct json_object *o = json_object_new_object();
+	uint64_t now_ms = util_now_ms();
+
+	add_device_url(o, d->advert.device_id);
+	add_text(o, "state", device_state_name(d->state));
+	add_bool(o, "asks", d->advert.flags & ADVERT_FLAG_ASKS);
+	add_bool(o, "announces", d->advert.flags & ADVERT_FLAG_ANNOUNCES);
+	add_number(o, "flags", d->advert.flags);
+	add_signed(o, "tx_power_dbm", d->advert.tx_power_dbm);
+	add_dbm(o, "rssi_dbm", d->rssi.last);
+	add_dbm(o, "rssi_min_dbm", d->rssi.min);
+	add_dbm(o, "rssi_max_dbm", d->rssi.max);
+	add_number(o, "count", d->count);
+	add_seconds(o, "first_s", d->first_ms, now_ms);
+	add_seconds(o, "last_s", d->last_ms, now_ms);
+	add_number(o, "adapter", d->adapter);
+	json_object_array_add(userdata, o);
+}
+
+static struct json_object *devices_json(const struct agent *agent)
+{
+	struct json_object *o = json_object_new_object();
+	struct json_object *list = json_object_new_array();
+
+	devices_each(agent->devices, add_device, list);
+	json_object_object_add(o, "devices", list);
+	return o;
+}
+
+static struct json_object *error_json(const char *text)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_text(o, "error", text);
+	return o;
+}
+
+char *status_answer(void *userdata, const char *request)
+{
+	const struct agent *agent = userdata;
+	struct json_object *o;
+	char *line;
+
+	if (strcmp(request, "status") == 0)
+		o = status_json(agent);
+	else if (strcmp(request, "devices") == 0)
+		o = devices_json(agent);
+	else
+		o = error_json("unknown request; there are: status, devices");
+	line = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+								JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(o);
+	return line;
+}
