@@ -22,9 +22,12 @@ PACKAGES := libwebsockets libconfig libcbor json-c $(SDBUS)
 
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wshadow -Wformat=2 -Wmissing-prototypes $(if $(WERROR),-Werror)
-SANITIZERS := $(if $(SANITIZE),-fsanitize=address,undefined -fno-sanitize-recover=all \
-	-fno-omit-frame-pointer)
-HARDENING := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE
+ifdef SANITIZE
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+else
+HARDENING := -D_FORTIFY_SOURCE=2
+endif
+HARDENING += -fstack-protector-strong -fPIE
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' \
 	$(if $(filter basu,$(SDBUS)),-DBLE_BASU) -I. -MMD -MP \
 	$(shell pkg-config --cflags $(PACKAGES)) $(WARNINGS) $(HARDENING) $(SANITIZERS) $(CFLAGS)

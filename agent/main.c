@@ -140,13 +140,14 @@ struct daemon {
 static void on_signal(void *userdata, uint32_t revents)
 {
 	struct daemon *daemon = userdata;
-	struct signalfd_siginfo info;
+	struct signalfd_siginfo info = {0};
+	ssize_t n = read(daemon->signal_fd, &info, sizeof(info));
 
 	(void)revents;
-	if (read(daemon->signal_fd, &info, sizeof(info)) != sizeof(info))
-		return;
-	log_info("signal %s: stopping", strsignal((int)info.ssi_signo));
-	agent_stop(daemon->agent);
+	if (n == sizeof(info)) {
+		log_info("%s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+		agent_stop(daemon->agent);
+	}
 }
 
 static int watch_signals(struct daemon *daemon)

@@ -72,7 +72,7 @@ static void check_ended(struct session *session)
 
 static void start_ending(struct session *session, const char *reason)
 {
-	snprintf(session->reason, sizeof(session->reason), "%s", reason);
+	snprintf(session->reason, sizeof(session->reason), "%.*s", MESSAGE_REASON_MAX, reason);
 	loop_timer_stop(&session->idle_timer);
 	loop_timer_stop(&session->limit_timer);
 	session_set_state(session, SESSION_STATE_ENDING);

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ble/adapter.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/log.h"
+#include "agent/util.h"
+
+#define CALL_TIMEOUT_MS 15000
+#define RETRY_MIN_MS	1000
+#define RETRY_MAX_MS	30000
+/* For Powered to follow a successful request, and before somebody else's "off" is undone. */
+#define POWER_WAIT_MS 2000
+/* bluetoothd ends and starts its own scans; what is still off after this has ended for good. */
+#define DISCOVERY_GRACE_MS 3000
+/* rfkill is told on most versions of BlueZ; look again now and then on the others. */
+#define BLOCKED_RETRY_MS 30000
+#define RSSI_FILTER_DBM	 (-127) /* lets all through; its presence makes discovery a filtered one */
+
+static void run(struct adapter *adapter);
+
+const char *ble_adapter_state_name(enum ble_adapter_state state)
+{
+	switch (state) {
+	case BLE_ADAPTER_OFF:
+		return "off";
+	case BLE_ADAPTER_BLOCKED:
+		return "blocked";
+	case BLE_ADAPTER_STARTING:
+		return "starting";
+	case BLE_ADAPTER_SCANNING:
+		return "scanning";
+	case BLE_ADAPTER_FAILED:
+		return "failed";
+	}
+	return "?";
+}
+
+static void set_state(struct adapter *adapter, enum ble_adapter_state state, const char *reason)
+{
+	bool fault = state == BLE_ADAPTER_BLOCKED || state == BLE_ADAPTER_FAILED;
+	enum log_level level = fault ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO;
+
+	if (state == adapter->state && strcmp(reason, adapter->reason) == 0)
+		return;
+	if (state == BLE_ADAPTER_STARTING)
+		level = LOG_LEVEL_DEBUG;
+	log_at(level, "hci%u (%s): %s -> %s%s%s", adapter->index, adapter->address,
+	       ble_adapter_state_name(adapter->state), ble_adapter_state_name(state),
+	       reason[0] ? ": " : "", reason);
+	if (state != adapter->state)
+		adapter->since_ms = util_now_ms();
+	adapter->state = state;
+	snprintf(adapter->reason, sizeof(adapter->reason), "%s", reason);
+	adapter->handler.on_status(adapter->userdata);
+}
+
+/* A step to take while a failure stands: it is not over until the step has succeeded. */
+static void set_trying(struct adapter *adapter, enum ble_adapter_state state, const char *reason)
+{
+	if (adapter->state != BLE_ADAPTER_FAILED && adapter->state != BLE_ADAPTER_BLOCKED)
+		set_state(adapter, state, reason);
+}
+
+static void retry_later(struct adapter *adapter)
+{
+	loop_timer_start(&adapter->timer, adapter->retry_ms);
+	adapter->retry_ms = MIN(adapter->retry_ms * 2, RETRY_MAX_MS);
+}
+
+static void fail(struct adapter *adapter, const char *step, sd_bus_message *reply)
+{
+	char text[BUS_ERROR_TEXT], reason[BUS_ERROR_TEXT + 32];
+
+	snprintf(reason, sizeof(reason), "%s: %s", step, bus_error_text(reply, text));
+	reason[sizeof(adapter->reason) - 1] = '\0';
+	set_state(adapter, BLE_ADAPTER_FAILED, reason);
+	retry_later(adapter);
+}
+
+static sd_bus_message *new_message(struct adapter *adapter, const char *member)
+{
+	char path[OBJECT_PATH_MAX];
+
+	object_adapter_path(adapter->index, path);
+	return bluez_message(adapter->bluez, path, BLUEZ_ADAPTER, member, "");
+}
+
+static void call(struct adapter *adapter, sd_bus_message *m,
+		 void (*on_reply)(void *userdata, sd_bus_message *reply))
+{
+	bus_call(&adapter->bluez->bus, &adapter->call, m, CALL_TIMEOUT_MS, on_reply, adapter);
+}
+
+/* --- Discovery --- */
+
+static void on_started(void *userdata, sd_bus_message *reply)
+{
+	struct adapter *adapter = userdata;
+
+	if (sd_bus_message_is_method_error(reply, "org.bluez.Error.InProgress")) {
+		/* An earlier one of ours, which may have lost its filter: not worth trusting. */
+		bus_send(&adapter->bluez->bus, new_message(adapter, "StopDiscovery"));
+		fail(adapter, "StartDiscovery", reply);
+		return;
+	}
+	if (sd_bus_message_is_method_error(reply, NULL)) {
+		fail(adapter, "StartDiscovery", reply);
+		return;
+	}
+	adapter->discovery = true;
+	adapter->retry_ms = RETRY_MIN_MS;
+	set_state(adapter, BLE_ADAPTER_SCANNING, "");
+	if (adapter->has_monitors)
+		monitor_start(&adapter->monitor);
+}
+
+static void on_filter_set(void *userdata, sd_bus_message *reply)
+{
+	struct adapter *adapter = userdata;
+
+	if (sd_bus_message_is_method_error(reply, NULL))
+		fail(adapter, "SetDiscoveryFilter", reply);
+	else
+		call(adapter, new_message(adapter, "StartDiscovery"), on_started);
+}
+
+/* Transport alone would be a regular discovery: RSSI in steps of 8 dB, and gaps of 5 s. */
+static void start_discovery(struct adapter *adapter)
+{
+	char path[OBJECT_PATH_MAX];
+
+	set_trying(adapter, BLE_ADAPTER_STARTING, "discovery is being started");
+	object_adapter_path(adapter->index, path);
+	call(adapter,
+	     bluez_message(adapter->bluez, path, BLUEZ_ADAPTER, "SetDiscoveryFilter", "a{sv}", 4,
+			   "Transport", "s", "le", "UUIDs", "as", 1, ADVERT_SERVICE_UUID, "RSSI",
+			   "n", RSSI_FILTER_DBM, "DuplicateData", "b", adapter->duplicate_data),
+	     on_filter_set);
+}
+
+static void discovery_ended(struct adapter *adapter)
+{
+	adapter->discovery = false;
+	/* Our session may still be registered, and would make the next start fail. */
+	bus_send(&adapter->bluez->bus, new_message(adapter, "StopDiscovery"));
+	set_state(adapter, BLE_ADAPTER_STARTING, "discovery ended by itself");
+	run(adapter);
+}
+
+/* --- Power --- */
+
+static void on_power_set(void *userdata, sd_bus_message *reply)
+{
+	struct adapter *adapter = userdata;
+
+	if (sd_bus_message_is_method_error(reply, "org.bluez.Error.Blocked")) {
+		set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
+		loop_timer_start(&adapter->timer, BLOCKED_RETRY_MS);
+	} else if (sd_bus_message_is_method_error(reply, NULL)) {
+		fail(adapter, "Powered", reply);
+	} else if (adapter->powered) {
+		run(adapter);
+	} else {
+		loop_timer_start(&adapter->timer, POWER_WAIT_MS);
+	}
+}
+
+static void power_on(struct adapter *adapter)
+{
+	char path[OBJECT_PATH_MAX];
+
+	set_trying(adapter, BLE_ADAPTER_OFF, "not powered");
+	object_adapter_path(adapter->index, path);
+	call(adapter,
+	     bluez_message(adapter->bluez, path, DBUS_PROPERTIES, "Set", "ssv", BLUEZ_ADAPTER,
+			   "Powered", "b", 1),
+	     on_power_set);
+}
+
+/* --- The next step --- */
+
+static void run(struct adapter *adapter)
+{
+	if (!adapter->present || !adapter->used || adapter->discovery ||
+	    bus_call_pending(&adapter->call))
+		return;
+	loop_timer_stop(&adapter->timer);
+	if (!adapter->powered && adapter->blocked)
+		set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
+	else if (!adapter->powered)
+		power_on(adapter);
+	else
+		start_discovery(adapter);
+}
+
+static void on_timeout(void *userdata)
+{
+	struct adapter *adapter = userdata;
+
+	if (adapter->discovery)
+		discovery_ended(adapter);
+	else
+		run(adapter);
+}
+
+static void on_monitor_change(void *userdata)
+{
+	struct adapter *adapter = userdata;
+
+	adapter->handler.on_status(adapter->userdata);
+}
+
+void adapter_init(struct adapter *adapter, struct bluez *bluez, unsigned index, bool duplicate_data,
+		  const struct adapter_handler *handler, void *userdata)
+{
+	struct adapter before = *adapter;
+
+	*adapter = (struct adapter){
+		.bluez = bluez,
+		.handler = *handler,
+		.userdata = userdata,
+		.duplicate_data = duplicate_data,
+		.index = index,
+		.present = true,
+		.state = BLE_ADAPTER_OFF,
+		.reason = "not in use",
+		.since_ms = util_now_ms(),
+		.retry_ms = RETRY_MIN_MS,
+		.adverts = before.adverts,
+		.dropped = before.dropped,
+		.last_advert_ms = before.last_advert_ms,
+	};
+	snprintf(adapter->address, sizeof(adapter->address), "%s", before.address);
+	loop_timer_init(bluez->loop, &adapter->timer, on_timeout, adapter);
+	monitor_init(&adapter->monitor, bluez, index, on_monitor_change, adapter);
+}
+
+/* Power-off ends discovery, frees the filter and breaks the links. */
+static void went_off(struct adapter *adapter)
+{
+	adapter->discovery = false;
+	bus_call_cancel(&adapter->call);
+	adapter->handler.on_off(adapter->userdata, adapter->index);
+	if (!adapter->used)
+		return;
+	if (adapter->blocked) {
+		run(adapter);
+		return;
+	}
+	set_state(adapter, BLE_ADAPTER_OFF, "switched off");
+	loop_timer_start(&adapter->timer, POWER_WAIT_MS);
+}
+
+static void update_power(struct adapter *adapter, const struct adapter_props *props)
+{
+	bool was_powered = adapter->powered, was_blocked = adapter->blocked;
+
+	if (props->powered != TOLD_NOT)
+		adapter->powered = props->powered == TOLD_TRUE;
+	if (props->blocked != TOLD_NOT)
+		adapter->blocked = props->blocked == TOLD_TRUE;
+	if (was_powered && !adapter->powered) {
+		went_off(adapter);
+	} else if (was_powered != adapter->powered || was_blocked != adapter->blocked) {
+		adapter->retry_ms = RETRY_MIN_MS;
+		if (was_blocked && adapter->used)
+			set_state(adapter, BLE_ADAPTER_OFF, "not powered");
+		run(adapter);
+	}
+}
+
+void adapter_update(struct adapter *adapter, const struct adapter_props *props)
+{
+	if (props->address[0] != '\0')
+		memcpy(adapter->address, props->address, sizeof(adapter->address));
+	update_power(adapter, props);
+	if (props->discovering == TOLD_NOT || !adapter->discovery)
+		return;
+	if (props->discovering == TOLD_TRUE)
+		loop_timer_stop(&adapter->timer);
+	else
+		loop_timer_start(&adapter->timer, DISCOVERY_GRACE_MS);
+}
+
+void adapter_has_monitors(struct adapter *adapter)
+{
+	adapter->has_monitors = true;
+	if (adapter->discovery)
+		monitor_start(&adapter->monitor);
+}
+
+static bool tell_stop(struct adapter *adapter)
+{
+	if (!adapter->discovery)
+		return false;
+	monitor_stop(&adapter->monitor, true);
+	bus_send(&adapter->bluez->bus, new_message(adapter, "StopDiscovery"));
+	adapter->discovery = false;
+	return true;
+}
+
+void adapter_use(struct adapter *adapter, bool use)
+{
+	if (adapter->used == use)
+		return;
+	adapter->used = use;
+	if (use) {
+		run(adapter);
+		return;
+	}
+	bus_call_cancel(&adapter->call);
+	loop_timer_stop(&adapter->timer);
+	tell_stop(adapter);
+	set_state(adapter, BLE_ADAPTER_OFF, "not in use");
+}
+
+void adapter_lost(struct adapter *adapter)
+{
+	bus_call_cancel(&adapter->call);
+	loop_timer_stop(&adapter->timer);
+	monitor_stop(&adapter->monitor, false);
+	adapter->present = false;
+	adapter->used = false;
+	adapter->discovery = false;
+	adapter->powered = false;
+}
+
+bool adapter_usable(const struct adapter *adapter)
+{
+	return adapter->present && adapter->used && adapter->powered;
+}
+
+bool adapter_stop(struct adapter *adapter)
+{
+	bool told = adapter->present && tell_stop(adapter);
+
+	adapter_lost(adapter);
+	return told;
+}
+
+void adapter_get_status(const struct adapter *adapter, struct ble_adapter_status *ret)
+{
+	*ret = (struct ble_adapter_status){
+		.index = adapter->index,
+		.used = adapter->used,
+		.state = adapter->state,
+		.since_ms = adapter->since_ms,
+		.monitor = monitor_active(&adapter->monitor),
+		.adverts = adapter->adverts,
+		.dropped = adapter->dropped,
+		.last_advert_ms = adapter->last_advert_ms,
+	};
+	memcpy(ret->address, adapter->address, sizeof(ret->address));
+	snprintf(ret->reason, sizeof(ret->reason), "%s", adapter->reason);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One adapter: powers it on, sets the discovery filter and keeps discovery running, for as long as
+ * it is used. Failures are tried again with a growing delay.
+ */
+#pragma once
+
+#include "ble/monitor.h"
+
+struct adapter_handler {
+	/* Something a person would be told changed. */
+	void (*on_status)(void *userdata);
+	/* It is no longer powered: what was connected is not. */
+	void (*on_off)(void *userdata, unsigned index);
+};
+
+struct adapter {
+	struct bluez *bluez; /* not owned */
+	struct adapter_handler handler;
+	void *userdata; /* not owned */
+	bool duplicate_data;
+	/* What BlueZ says. */
+	bool present;
+	unsigned index; /* N of hciN */
+	char address[BLE_ADDRESS_TEXT];
+	bool powered;
+	bool blocked; /* by rfkill */
+	bool discovering;
+	bool has_monitors;
+	/* What we do. */
+	bool used;
+	bool discovery; /* StartDiscovery succeeded, and nothing has ended it since */
+	enum ble_adapter_state state;
+	char reason[BUS_ERROR_TEXT];
+	uint64_t since_ms;
+	uint64_t retry_ms;
+	struct bus_call call; /* the one step under way */
+	struct loop_timer timer;
+	struct monitor monitor;
+	/* Counters outlive the adapter's absence. */
+	uint64_t adverts, dropped, last_advert_ms;
+};
+
+/* All zero before. Comes present with what is told of it. */
+void adapter_init(struct adapter *adapter, struct bluez *bluez, unsigned index, bool duplicate_data,
+		  const struct adapter_handler *handler, void *userdata);
+void adapter_update(struct adapter *adapter, const struct adapter_props *props);
+void adapter_has_monitors(struct adapter *adapter);
+/* Whether to scan with it. */
+void adapter_use(struct adapter *adapter, bool use);
+/* It or bluetoothd is gone; counters stay. No callback comes of it until adapter_init. */
+void adapter_lost(struct adapter *adapter);
+/* Whether connections can be made with it. */
+bool adapter_usable(const struct adapter *adapter);
+/* Tells bluetoothd to stop; returns whether anything was sent. Then as adapter_lost. */
+bool adapter_stop(struct adapter *adapter);
+void adapter_get_status(const struct adapter *adapter, struct ble_adapter_status *ret);

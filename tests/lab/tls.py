@@ -1,0 +1,143 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates for the lab's cloud: a CA of its own and what it signs, P-256.
+
+As a program, `tls.py DIRECTORY [HOST…]` makes ca.pem, server.pem and server.key there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+HOSTS = ("localhost", "127.0.0.1")
+DAY = timedelta(days=1)
+
+
+class Pair(NamedTuple):
+    """A certificate and its private key, both PEM files."""
+
+    cert: Path
+    key: Path
+
+
+class Ca(NamedTuple):
+    """A certificate authority; cert is the PEM file that clients trust."""
+
+    cert: Path
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def make_ca(directory: Path, name: str = "ca") -> Ca:
+    """Make a CA, valid for ten years. Its key is kept in memory only."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = _name(f"Lab {name}")
+    now = datetime.now(timezone.utc)
+    certificate = (
+        _builder(subject, subject, key.public_key(), now - DAY, now + 3650 * DAY, key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .sign(key, SHA256()))
+    path = directory / f"{name}.pem"
+    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    return Ca(path, certificate, key)
+
+
+def make_server_cert(directory: Path, hosts: Iterable[str] = HOSTS,
+                     not_before: datetime | None = None, not_after: datetime | None = None,
+                     ca: Ca | None = None, name: str = "server") -> Pair:
+    """Make a server's key and certificate for host names and addresses.
+
+    Valid from yesterday for a year unless told; times are UTC. Without a ca, one is made in the
+    directory.
+    """
+    ca = ca or make_ca(directory)
+    hosts = list(hosts)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(timezone.utc)
+    certificate = (
+        _builder(_name(hosts[0]), ca.certificate.subject, key.public_key(),
+                 not_before or now - DAY, not_after or now + 365 * DAY, ca.key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(h) for h in hosts]),
+                       critical=False)
+        .sign(ca.key, SHA256()))
+    pair = Pair(directory / f"{name}.pem", directory / f"{name}.key")
+    pair.cert.write_bytes(certificate.public_bytes(Encoding.PEM))
+    with open(os.open(pair.key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return pair
+
+
+def make_expired_cert(directory: Path, ca: Ca) -> Pair:
+    """Like make_server_cert, but its time was over yesterday."""
+    now = datetime.now(timezone.utc)
+    return make_server_cert(directory, HOSTS, now - 30 * DAY, now - DAY, ca, "expired")
+
+
+def make_future_cert(directory: Path, ca: Ca) -> Pair:
+    """Like make_server_cert, but valid from tomorrow: what a hub with a slow clock meets."""
+    now = datetime.now(timezone.utc)
+    return make_server_cert(directory, HOSTS, now + DAY, now + 30 * DAY, ca, "future")
+
+
+def make_wrong_host_cert(directory: Path, ca: Ca) -> Pair:
+    """Like make_server_cert, but for another host."""
+    return make_server_cert(directory, ["wrong.example"], ca=ca, name="wrong-host")
+
+
+def make_other_ca_cert(directory: Path) -> Pair:
+    """Like make_server_cert, but by a CA that nobody trusts."""
+    return make_server_cert(directory, ca=make_ca(directory, "other-ca"), name="other-ca-server")
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey,
+             not_before: datetime, not_after: datetime,
+             issuer_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject).issuer_name(issuer).public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before).not_valid_after(not_after)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key),
+                       critical=False))
+
+
+def _usage(**true: bool) -> x509.KeyUsage:
+    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+             "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    return x509.KeyUsage(**{name: true.get(name, False) for name in names})
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: {sys.argv[0]} DIRECTORY [HOST...]")
+    target = Path(sys.argv[1])
+    target.mkdir(parents=True, exist_ok=True)
+    make_server_cert(target, sys.argv[2:] or HOSTS)

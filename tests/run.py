@@ -1,0 +1,102 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs groups of tests and ends with how many passed, failed and were skipped.
+
+    run.py --programs build/cc [unit] [lab] [integration] [vm]
+
+Each group is a folder beside this file. A group that ran no test has failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Count(NamedTuple):
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Count) -> Count:  # type: ignore[override]
+        return Count(*(a + b for a, b in zip(self, other)))
+
+
+def read_report(path: Path) -> Count:
+    """Count the test cases of a JUnit report; a missing or broken one counts as a failure."""
+    try:
+        cases = list(ElementTree.parse(path).getroot().iter("testcase"))
+    except (OSError, ElementTree.ParseError) as err:
+        print(f"{path.name}: no report: {err}")
+        return Count(failed=1)
+    failed = sum(any(c.find(k) is not None for k in ("failure", "error")) for c in cases)
+    skipped = sum(c.find("skipped") is not None for c in cases)
+    return Count(len(cases) - failed - skipped, failed, skipped)
+
+
+def run(command: list[str | Path], report: Path, **environment: str) -> Count:
+    """Run something that writes a JUnit report."""
+    report.unlink(missing_ok=True)
+    code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment},
+                          stdin=subprocess.DEVNULL).returncode
+    count = read_report(report)
+    if code != 0 and count.failed == 0:
+        print(f"{report.stem}: ended with {code} though no test failed")
+        count += Count(failed=1)
+    if sum(count) == 0:
+        print(f"{report.stem}: ran no test")
+        count += Count(failed=1)
+    return count
+
+
+def run_unit(programs: Path, reports: Path) -> Count:
+    """Each cmocka program; those that cmocka wrote no report for have crashed."""
+    total = Count()
+    sources = sorted((ROOT / "tests/unit").glob("test_*.c"))
+    for source in sources:
+        program = programs / "tests/unit" / source.stem
+        report = reports / f"{source.stem}.xml"
+        count = run([program], report, CMOCKA_MESSAGE_OUTPUT="XML", CMOCKA_XML_FILE=str(report))
+        print(f"{source.stem}: {count.passed} passed" +
+              (f", {count.failed} failed, see {report}" if count.failed else ""))
+        total += count
+    return total if sources else Count(failed=1)
+
+
+def run_pytest(folder: str, programs: Path, reports: Path) -> Count:
+    report = reports / f"{folder}.xml"
+    return run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5",
+                f"--junitxml={report}", ROOT / "tests" / folder], report, PROGRAMS=str(programs))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--programs", type=Path, required=True, help="where they were built")
+    parser.add_argument("groups", nargs="+", choices=["unit", "lab", "integration", "vm"])
+    args = parser.parse_args()
+    programs = ROOT / args.programs
+    reports = programs / "reports"
+    reports.mkdir(parents=True, exist_ok=True)
+    total = Count()
+    for group in args.groups:
+        print(f"--- {group}", flush=True)
+        began = time.monotonic()
+        count = (run_unit(programs, reports) if group == "unit"
+                 else run_pytest(group, programs, reports))
+        print(f"{group}: {count.passed} passed, {count.failed} failed, {count.skipped} skipped "
+              f"in {time.monotonic() - began:.0f} s", flush=True)
+        total += count
+    print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped")
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
