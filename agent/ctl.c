@@ -233,7 +233,7 @@ static void print_relay(struct json_object *relay)
 	struct json_object *sessions = get(relay, "sessions");
 	char t[24];
 
-	printf("sessions   %zu of %lld; %lld started, %lld served, %lld failed\n",
+	printf("sessions   %zu open of at most %lld; %lld started, %lld served, %lld failed\n",
 	       json_object_array_length(sessions), (long long)number(relay, "max_links"),
 	       (long long)number(relay, "started"), (long long)number(relay, "served"),
 	       (long long)number(relay, "failed"));

@@ -307,8 +307,8 @@ static void on_close(struct session *session, const struct message_close *close)
 	if (session->status.state == SESSION_STATE_OPEN) {
 		session->status.failed =
 			close->code != MESSAGE_CLOSE_DONE && close->code != MESSAGE_CLOSE_IDLE;
-		snprintf(reason, sizeof(reason), "closed by the cloud (%u): %s", close->code,
-			 close->reason);
+		snprintf(reason, sizeof(reason), "closed by the cloud (%u)%s%s", close->code,
+			 *close->reason ? ": " : "", close->reason);
 		start_ending(session, reason);
 		if (close->code == MESSAGE_CLOSE_DONE && session->status.frames_down > 0) {
 			session->flushing = true;

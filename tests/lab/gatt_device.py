@@ -46,6 +46,7 @@ COMMAND_COMPLETE, COMMAND_STATUS = 0x0001, 0x0002
 DEVICE_CONNECTED, DEVICE_DISCONNECTED = 0x000B, 0x000C
 CONNECTABLE = 1 << 0
 INSTANCE = 1
+COMMAND_SECONDS = 5
 
 
 class MgmtError(Exception):
@@ -78,7 +79,8 @@ class Mgmt:
             reply = asyncio.get_running_loop().create_future()
             self._pending = opcode, reply
             self._socket.send(struct.pack("<HHH", opcode, self.index, len(parameters)) + parameters)
-            status = await asyncio.wait_for(reply, 5)
+            async with asyncio.timeout(COMMAND_SECONDS):  # wait_for() may swallow a cancellation
+                status = await reply
         if status:
             raise MgmtError(f"management command {opcode:#06x}: status {status:#04x}")
 

@@ -80,7 +80,7 @@ class PrivateBus:
                 ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile",
                  "--nosyslog", "--print-address=1"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
-                preexec_fn=_die_with(os.getpid()))
+                preexec_fn=die_with(os.getpid()))
         assert self._process.stdout
         self.address = self._process.stdout.readline().strip()
         if not self.address:
@@ -117,7 +117,7 @@ class PrivateBus:
         self.stop()
 
 
-def _die_with(parent: int):
+def die_with(parent: int):
     """A preexec function: be killed with `parent`, even if it is gone already."""
     libc = ctypes.CDLL(None, use_errno=True)
 
