@@ -2,8 +2,10 @@
 #include "agent/loop.h"
 
 #include <errno.h>
+#include <libwebsockets.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "agent/log.h"
@@ -19,6 +21,10 @@ struct loop {
 	bool quit;
 	struct epoll_event events[EVENTS_PER_TURN]; /* of the turn that runs */
 	int n_events;
+	struct list timers; /* the first due first */
+	struct loop_fd timer_watch;
+	int timer_fd; /* owned; set to the first timer */
+	uint64_t timer_us; /* what it is set to, 0 for none */
 };
 
 static void dispatch(struct loop *loop)
@@ -82,6 +88,16 @@ static int adopt(struct loop *loop)
 	return 0;
 }
 
+static void on_timer(void *userdata, uint32_t revents);
+
+static int add_timer_fd(struct loop *loop)
+{
+	loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (loop->timer_fd < 0)
+		return -errno;
+	return loop_fd_add(loop, &loop->timer_watch, loop->timer_fd, EPOLLIN, on_timer, loop);
+}
+
 int loop_new(struct loop **ret)
 {
 	struct loop *loop = calloc(1, sizeof(*loop));
@@ -89,6 +105,8 @@ int loop_new(struct loop **ret)
 
 	if (!loop)
 		return -ENOMEM;
+	list_init(&loop->timers);
+	loop->timer_fd = -1;
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epoll_fd < 0) {
 		r = -errno;
@@ -106,6 +124,8 @@ int loop_new(struct loop **ret)
 
 	loop->lws = lws_create_context(&info);
 	r = loop->lws ? adopt(loop) : -ENOMEM;
+	if (r == 0)
+		r = add_timer_fd(loop);
 	if (r < 0) {
 		loop_free(loop);
 		return r;
@@ -118,6 +138,8 @@ void loop_free(struct loop *loop)
 {
 	if (!loop)
 		return;
+	loop_fd_remove(&loop->timer_watch);
+	util_closep(&loop->timer_fd);
 	if (loop->lws)
 		lws_context_destroy(loop->lws);
 	if (!loop->adopted)
@@ -189,12 +211,48 @@ void loop_fd_remove(struct loop_fd *watch)
 	watch->loop = NULL;
 }
 
-static void on_sul(lws_sorted_usec_list_t *sul)
+/* libwebsockets would round the wait down to milliseconds and poll without pause for the rest. */
+static void arm_timer(struct loop *loop)
 {
-	struct loop_timer *timer = CONTAINER_OF(sul, struct loop_timer, sul);
+	struct list *first = loop->timers.next;
+	uint64_t due_us = 0;
 
-	timer->armed = false;
-	timer->on_timeout(timer->userdata);
+	if (!list_empty(&loop->timers))
+		due_us = LIST_ENTRY(first, struct loop_timer, by_due)->due_us;
+	/* Earlier than needed is harmless, and mostly what is set serves again. */
+	if (due_us == 0 || (loop->timer_us != 0 && loop->timer_us <= due_us))
+		return;
+	loop->timer_us = due_us;
+
+	struct itimerspec when = {
+		.it_value.tv_sec = (time_t)(due_us / 1000000),
+		.it_value.tv_nsec = (long)(due_us % 1000000) * 1000,
+	};
+
+	if (timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
+		log_error("event loop: cannot set a timer: %s", strerror(errno));
+}
+
+/* Timers started here are for the next turn, due or not. */
+static void on_timer(void *userdata, uint32_t revents)
+{
+	struct loop *loop = userdata;
+	uint64_t now_us = util_now_us();
+	uint64_t n;
+
+	(void)revents;
+	if (read(loop->timer_fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+		log_error("event loop: cannot read the timer: %s", strerror(errno));
+	loop->timer_us = 0;
+	while (!list_empty(&loop->timers)) {
+		struct loop_timer *timer = LIST_ENTRY(loop->timers.next, struct loop_timer, by_due);
+
+		if (timer->due_us > now_us)
+			break;
+		loop_timer_stop(timer);
+		timer->on_timeout(timer->userdata);
+	}
+	arm_timer(loop);
 }
 
 void loop_timer_init(struct loop *loop, struct loop_timer *timer,
@@ -209,8 +267,19 @@ void loop_timer_init(struct loop *loop, struct loop_timer *timer,
 
 void loop_timer_start(struct loop_timer *timer, uint64_t after_ms)
 {
+	struct loop *loop = timer->loop;
+	struct list *before;
+
+	loop_timer_stop(timer);
+	before = loop->timers.prev;
+	/* At least 1 us on, so that a timer that starts itself cannot hold the turn up. */
+	timer->due_us = util_now_us() + MAX(after_ms * 1000, (uint64_t)1);
 	timer->armed = true;
-	lws_sul_schedule(timer->loop->lws, 0, &timer->sul, on_sul, (lws_usec_t)(after_ms * 1000));
+	while (before != &loop->timers &&
+	       LIST_ENTRY(before, struct loop_timer, by_due)->due_us > timer->due_us)
+		before = before->prev;
+	list_append(before->next, &timer->by_due);
+	arm_timer(loop);
 }
 
 void loop_timer_stop(struct loop_timer *timer)
@@ -218,5 +287,5 @@ void loop_timer_stop(struct loop_timer *timer)
 	if (!timer->armed)
 		return;
 	timer->armed = false;
-	lws_sul_cancel(&timer->sul);
+	list_remove(&timer->by_due);
 }

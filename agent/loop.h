@@ -6,12 +6,14 @@
  */
 #pragma once
 
-#include <libwebsockets.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 
+#include "agent/util.h"
+
 struct loop;
+struct lws_context;
 
 /* Returns 0 and a loop to be freed with loop_free, or -errno. */
 int loop_new(struct loop **ret);
@@ -42,8 +44,9 @@ void loop_fd_remove(struct loop_fd *watch);
 
 /* A one-shot timer on the monotonic clock, embedded in its owner. */
 struct loop_timer {
-	lws_sorted_usec_list_t sul;
+	struct list by_due; /* in the loop's timers */
 	struct loop *loop; /* not owned */
+	uint64_t due_us; /* monotonic */
 	bool armed;
 	void (*on_timeout)(void *userdata);
 	void *userdata; /* not owned */

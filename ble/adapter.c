@@ -12,11 +12,11 @@
 #define RETRY_MAX_MS	30000
 /* For Powered to follow a successful request, and before somebody else's "off" is undone. */
 #define POWER_WAIT_MS 2000
+#define BUSY_MAX      2 /* answers of InProgress before the adapter is switched off and on */
 /* bluetoothd ends and starts its own scans; what is still off after this has ended for good. */
 #define DISCOVERY_GRACE_MS 3000
 /* rfkill is told on most versions of BlueZ; look again now and then on the others. */
 #define BLOCKED_RETRY_MS 30000
-#define RSSI_FILTER_DBM	 (-127) /* lets all through; its presence makes discovery a filtered one */
 
 static void run(struct adapter *adapter);
 
@@ -87,6 +87,15 @@ static sd_bus_message *new_message(struct adapter *adapter, const char *member)
 	return bluez_message(adapter->bluez, path, BLUEZ_ADAPTER, member, "");
 }
 
+static sd_bus_message *new_power_message(struct adapter *adapter, bool on)
+{
+	char path[OBJECT_PATH_MAX];
+
+	object_adapter_path(adapter->index, path);
+	return bluez_message(adapter->bluez, path, DBUS_PROPERTIES, "Set", "ssv", BLUEZ_ADAPTER,
+			     "Powered", "b", on);
+}
+
 static void call(struct adapter *adapter, sd_bus_message *m,
 		 void (*on_reply)(void *userdata, sd_bus_message *reply))
 {
@@ -95,21 +104,47 @@ static void call(struct adapter *adapter, sd_bus_message *m,
 
 /* --- Discovery --- */
 
+static void on_cycle_off(void *userdata, sd_bus_message *reply)
+{
+	struct adapter *adapter = userdata;
+
+	/* The change of Powered, which goes on from here, mostly comes before. */
+	if (sd_bus_message_is_method_error(reply, NULL))
+		fail(adapter, "Powered", reply);
+	else
+		loop_timer_start(&adapter->timer, POWER_WAIT_MS);
+}
+
+static void on_start_failed(struct adapter *adapter, sd_bus_message *reply)
+{
+	if (!sd_bus_message_is_method_error(reply, "org.bluez.Error.InProgress")) {
+		fail(adapter, "StartDiscovery", reply);
+		return;
+	}
+	/* A discovery of ours, which may have lost its filter: not worth trusting. */
+	bus_send(&adapter->bluez->bus, new_message(adapter, "StopDiscovery"));
+	fail(adapter, "StartDiscovery", reply);
+	if (++adapter->n_busy != BUSY_MAX ||
+	    adapter->handler.has_links(adapter->userdata, adapter->index))
+		return;
+	/* Or the kernel's, of a bluetoothd that was killed: it lasts for 10 s, or to power-off. */
+	log_warning("hci%u: switched off and on to end a discovery that is nobody's",
+		    adapter->index);
+	loop_timer_stop(&adapter->timer);
+	adapter->cycling = true;
+	call(adapter, new_power_message(adapter, false), on_cycle_off);
+}
+
 static void on_started(void *userdata, sd_bus_message *reply)
 {
 	struct adapter *adapter = userdata;
 
-	if (sd_bus_message_is_method_error(reply, "org.bluez.Error.InProgress")) {
-		/* An earlier one of ours, which may have lost its filter: not worth trusting. */
-		bus_send(&adapter->bluez->bus, new_message(adapter, "StopDiscovery"));
-		fail(adapter, "StartDiscovery", reply);
-		return;
-	}
 	if (sd_bus_message_is_method_error(reply, NULL)) {
-		fail(adapter, "StartDiscovery", reply);
+		on_start_failed(adapter, reply);
 		return;
 	}
 	adapter->discovery = true;
+	adapter->n_busy = 0;
 	adapter->retry_ms = RETRY_MIN_MS;
 	set_state(adapter, BLE_ADAPTER_SCANNING, "");
 	if (adapter->has_monitors)
@@ -126,7 +161,8 @@ static void on_filter_set(void *userdata, sd_bus_message *reply)
 		call(adapter, new_message(adapter, "StartDiscovery"), on_started);
 }
 
-/* Transport alone would be a regular discovery: RSSI in steps of 8 dB, and gaps of 5 s. */
+/* Transport alone would be a regular discovery: RSSI in steps of 8 dB, and gaps of 5 s. UUIDs make it
+ * a filtered one; with an RSSI threshold the kernel would drop adverts whose RSSI is not available. */
 static void start_discovery(struct adapter *adapter)
 {
 	char path[OBJECT_PATH_MAX];
@@ -134,9 +170,9 @@ static void start_discovery(struct adapter *adapter)
 	set_trying(adapter, BLE_ADAPTER_STARTING, "discovery is being started");
 	object_adapter_path(adapter->index, path);
 	call(adapter,
-	     bluez_message(adapter->bluez, path, BLUEZ_ADAPTER, "SetDiscoveryFilter", "a{sv}", 4,
-			   "Transport", "s", "le", "UUIDs", "as", 1, ADVERT_SERVICE_UUID, "RSSI",
-			   "n", RSSI_FILTER_DBM, "DuplicateData", "b", adapter->duplicate_data),
+	     bluez_message(adapter->bluez, path, BLUEZ_ADAPTER, "SetDiscoveryFilter", "a{sv}", 3,
+			   "Transport", "s", "le", "UUIDs", "as", 1, ADVERT_SERVICE_UUID,
+			   "DuplicateData", "b", adapter->duplicate_data),
 	     on_filter_set);
 }
 
@@ -169,14 +205,8 @@ static void on_power_set(void *userdata, sd_bus_message *reply)
 
 static void power_on(struct adapter *adapter)
 {
-	char path[OBJECT_PATH_MAX];
-
 	set_trying(adapter, BLE_ADAPTER_OFF, "not powered");
-	object_adapter_path(adapter->index, path);
-	call(adapter,
-	     bluez_message(adapter->bluez, path, DBUS_PROPERTIES, "Set", "ssv", BLUEZ_ADAPTER,
-			   "Powered", "b", 1),
-	     on_power_set);
+	call(adapter, new_power_message(adapter, true), on_power_set);
 }
 
 /* --- The next step --- */
@@ -187,6 +217,7 @@ static void run(struct adapter *adapter)
 	    bus_call_pending(&adapter->call))
 		return;
 	loop_timer_stop(&adapter->timer);
+	adapter->cycling = false;
 	if (!adapter->powered && adapter->blocked)
 		set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
 	else if (!adapter->powered)
@@ -245,7 +276,8 @@ static void went_off(struct adapter *adapter)
 	adapter->handler.on_off(adapter->userdata, adapter->index);
 	if (!adapter->used)
 		return;
-	if (adapter->blocked) {
+	if (adapter->blocked || adapter->cycling) {
+		adapter->cycling = false;
 		run(adapter);
 		return;
 	}

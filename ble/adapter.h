@@ -12,6 +12,8 @@ struct adapter_handler {
 	void (*on_status)(void *userdata);
 	/* It is no longer powered: what was connected is not. */
 	void (*on_off)(void *userdata, unsigned index);
+	/* Whether there are links on it, which a power cycle would break. */
+	bool (*has_links)(void *userdata, unsigned index);
 };
 
 struct adapter {
@@ -29,6 +31,8 @@ struct adapter {
 	bool has_monitors;
 	/* What we do. */
 	bool used;
+	bool cycling; /* we have switched it off, to switch it on again */
+	unsigned n_busy; /* StartDiscovery answered InProgress, times in a row */
 	bool discovery; /* StartDiscovery succeeded, and nothing has ended it since */
 	enum ble_adapter_state state;
 	char reason[BUS_ERROR_TEXT];

@@ -14,6 +14,8 @@
 #include "ble/peers.h"
 
 #define STOP_MS 1000
+/* For the adapter used before to appear again, once bluetoothd has. */
+#define PREFERRED_WAIT_MS 1500
 
 struct ble {
 	struct loop *loop; /* not owned */
@@ -26,6 +28,8 @@ struct ble {
 	char gone_reason[BUS_ERROR_TEXT];
 	struct adapter adapters[BLE_ADAPTERS_MAX];
 	bool too_many; /* adapters, and the log knows */
+	char preferred[BLE_ADDRESS_TEXT]; /* of the adapter used last, empty before any */
+	uint64_t known_ms; /* since when bluetoothd is there */
 	struct peers peers;
 	struct channels channels;
 	struct links links;
@@ -103,9 +107,11 @@ static bool is_wanted(const struct ble *ble, const struct adapter *adapter)
 	       strcasecmp(ble->wanted, adapter->address) == 0;
 }
 
-/* Not blocked before blocked, then the one in use, then the lowest number. */
-static bool is_better(const struct adapter *a, const struct adapter *b)
+/* Not blocked before blocked, then the one in use, then the one used last, then the lowest number. */
+static bool is_better(const struct ble *ble, const struct adapter *a, const struct adapter *b)
 {
+	bool a_preferred = strcmp(a->address, ble->preferred) == 0;
+	bool b_preferred = strcmp(b->address, ble->preferred) == 0;
 	bool a_blocked = a->state == BLE_ADAPTER_BLOCKED || (a->blocked && !a->powered);
 	bool b_blocked = b->state == BLE_ADAPTER_BLOCKED || (b->blocked && !b->powered);
 
@@ -113,7 +119,21 @@ static bool is_better(const struct adapter *a, const struct adapter *b)
 		return b_blocked;
 	if (a->used != b->used)
 		return a->used;
+	if (a_preferred != b_preferred)
+		return a_preferred;
 	return a->index < b->index;
+}
+
+/* bluetoothd finds adapters one after the other when it starts: whether better is still to come. */
+static bool is_early(struct ble *ble, const struct adapter *best)
+{
+	uint64_t age_ms = util_now_ms() - ble->known_ms;
+
+	if (!ble->preferred[0] || strcmp(best->address, ble->preferred) == 0 ||
+	    age_ms >= PREFERRED_WAIT_MS)
+		return false;
+	loop_timer_start(&ble->settle, PREFERRED_WAIT_MS - age_ms);
+	return true;
 }
 
 static void choose_adapter(struct ble *ble)
@@ -124,17 +144,19 @@ static void choose_adapter(struct ble *ble)
 		struct adapter *adapter = &ble->adapters[i];
 
 		if (adapter->present && is_wanted(ble, adapter) &&
-		    (!best || is_better(adapter, best)))
+		    (!best || is_better(ble, adapter, best)))
 			best = adapter;
 	}
-	if (before == best)
+	if (before == best || (!before && best && is_early(ble, best)))
 		return;
 	if (before) {
 		links_lost(&ble->links, before->index, "another adapter is used now");
 		adapter_use(before, false);
 	}
-	if (best)
+	if (best) {
+		snprintf(ble->preferred, sizeof(ble->preferred), "%s", best->address);
 		adapter_use(best, true);
+	}
 }
 
 /* --- Status --- */
@@ -229,9 +251,16 @@ static void on_adapter_off(void *userdata, unsigned index)
 	links_lost(&ble->links, index, "the adapter was switched off");
 }
 
+static bool has_links(void *userdata, unsigned index)
+{
+	const struct ble *ble = userdata;
+
+	return links_any(&ble->links, index);
+}
+
 static struct adapter *add_adapter(struct ble *ble, unsigned index, const char *address)
 {
-	static const struct adapter_handler handler = {settle, on_adapter_off};
+	static const struct adapter_handler handler = {settle, on_adapter_off, has_links};
 	struct adapter *adapter = free_slot(ble, address);
 
 	if (!adapter) {
@@ -284,6 +313,7 @@ static void on_adapters_known(void *userdata)
 {
 	struct ble *ble = userdata;
 
+	ble->known_ms = util_now_ms();
 	choose_adapter(ble);
 	settle(ble);
 }
@@ -308,6 +338,7 @@ static struct peer *learn(struct ble *ble, const struct object_key *key,
 		if (!peer)
 			return NULL;
 		peer->rssi_dbm = BLE_RSSI_NONE;
+		peer->random = true; /* as Blecon devices have it, where it was not told */
 	}
 	if (!peer)
 		return NULL;

@@ -78,10 +78,13 @@ void bus_fail(struct bus *bus, int error)
 	loop_timer_start(&bus->timer, 0);
 }
 
-/* Whether the next signals may wait a little. */
-static bool may_pause(const struct bus *bus, uint64_t gap_us)
+/* Whether the next signals may wait a little: where the last ones came close together, by the time
+ * since the read before or, during pauses, by there being any. */
+static bool may_pause(const struct bus *bus, uint64_t now_us)
 {
-	return gap_us < BATCH_MS * 1000 && bus->n_prompt == 0 && sd_bus_is_ready(bus->sd) > 0;
+	bool dense = bus->paused || now_us - bus->last_read_us < BATCH_MS * 1000;
+
+	return dense && bus->n_prompt == 0 && sd_bus_is_ready(bus->sd) > 0;
 }
 
 static uint64_t wait_ms(uint64_t until_us)
@@ -138,7 +141,7 @@ static void bus_process(struct bus *bus)
 		bus_drop(bus);
 		return;
 	}
-	bus->paused = r == 0 && n > 0 && may_pause(bus, now_us - bus->last_read_us);
+	bus->paused = r == 0 && n > 0 && may_pause(bus, now_us);
 	if (n > 0)
 		bus->last_read_us = now_us;
 	bus_update(bus);
@@ -244,14 +247,14 @@ bool bus_call_pending(const struct bus_call *call)
 
 void bus_send(struct bus *bus, sd_bus_message *m)
 {
-	uint64_t cookie;
 	int r;
 
 	if (!m)
 		return;
 	log_debug("D-Bus: %s %s", sd_bus_message_get_path(m), sd_bus_message_get_member(m));
-	/* A reply is asked for, so that a bus monitor shows what became of it; sd-bus drops it. */
-	r = sd_bus_send(bus->sd, m, &cookie);
+	r = sd_bus_message_set_expect_reply(m, 0);
+	if (r >= 0)
+		r = sd_bus_send(bus->sd, m, NULL);
 	sd_bus_message_unref(m);
 	if (r < 0)
 		bus_fail(bus, r);

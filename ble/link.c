@@ -17,6 +17,9 @@
 #define OBJECTS_GRACE_MS   3000 /* for GATT objects to follow ServicesResolved */
 #define OPEN_MS		   8000 /* bluetoothd never answers where a subscription fails */
 #define CLOSE_MS	   5000
+/* A broken connection is told a moment later: its cause may be bluetoothd or the adapter, whose
+ * sockets and devices go first. */
+#define CAUSE_MS 100
 
 enum link_state {
 	LINK_STATE_CONNECTING, /* Connect */
@@ -40,6 +43,7 @@ struct ble_link {
 	bool resolved; /* Device1.ServicesResolved */
 	struct loop_timer timer; /* of the state */
 	struct bus_call connect;
+	struct bus_call query; /* of Connected */
 	struct bus_call disconnect;
 	struct gatt gatt;
 };
@@ -121,6 +125,7 @@ static void link_free(struct ble_link *link)
 		bus_release(&link->links->bluez->bus);
 	loop_timer_stop(&link->timer);
 	bus_call_cancel(&link->connect);
+	bus_call_cancel(&link->query);
 	bus_call_cancel(&link->disconnect);
 	gatt_close(&link->gatt);
 	list_remove(&link->in_list);
@@ -144,19 +149,25 @@ void link_forget_device(struct bluez *bluez, const struct object_key *key, bool 
 }
 
 /* The caller of this may be a callback of the bearer or somebody who still uses the link. */
-static void set_down(struct ble_link *link)
+static void set_down(struct ble_link *link, uint64_t after_ms)
 {
 	bus_call_cancel(&link->connect);
+	bus_call_cancel(&link->query);
 	bus_call_cancel(&link->disconnect);
 	gatt_close(&link->gatt);
 	set_state(link, LINK_STATE_DOWN, 0);
-	loop_timer_start(&link->timer, 0);
+	loop_timer_start(&link->timer, after_ms);
+}
+
+static uint64_t cause_ms(const struct ble_link *link)
+{
+	return link->why == BLE_DOWN_PEER || link->why == BLE_DOWN_CONNECT ? CAUSE_MS : 0;
 }
 
 static void finish(struct ble_link *link)
 {
 	link_forget_device(link->links->bluez, &link->key, false);
-	set_down(link);
+	set_down(link, cause_ms(link));
 }
 
 static void check_closed(struct ble_link *link)
@@ -193,6 +204,7 @@ static void end(struct ble_link *link, enum ble_down why, const char *text)
 	if (link->state >= LINK_STATE_CLOSING)
 		return;
 	set_reason(link, why, text);
+	bus_call_cancel(&link->query);
 	gatt_close(&link->gatt);
 	set_state(link, LINK_STATE_CLOSING, CLOSE_MS);
 	if (link->connected || bus_call_pending(&link->connect))
@@ -287,6 +299,20 @@ static void check_resolved(struct ble_link *link)
 	gatt_open(&link->gatt, path);
 }
 
+static void on_queried(void *userdata, sd_bus_message *reply);
+
+/* 5.66 does not always tell Connected when it finds the connection in two ways at once. */
+static void query(struct ble_link *link)
+{
+	char path[OBJECT_PATH_MAX];
+
+	object_device_path(&link->key, path);
+	bus_call(&link->links->bluez->bus, &link->query,
+		 bluez_message(link->links->bluez, path, DBUS_PROPERTIES, "GetAll", "s",
+			       BLUEZ_DEVICE),
+		 CALL_TIMEOUT_MS, on_queried, link);
+}
+
 /* The deadline of what is missing. */
 static void set_resolving(struct ble_link *link)
 {
@@ -297,6 +323,8 @@ static void set_resolving(struct ble_link *link)
 	else if (link->resolved)
 		after_ms = OBJECTS_GRACE_MS;
 	set_state(link, LINK_STATE_RESOLVING, after_ms);
+	if (!link->connected && !bus_call_pending(&link->query))
+		query(link);
 	check_resolved(link);
 }
 
@@ -345,16 +373,10 @@ static struct ble_link *find(const struct links *links, const struct object_key 
 	return NULL;
 }
 
-void links_device(struct links *links, const struct object_key *key,
-		  const struct device_props *props)
+static void apply(struct ble_link *link, const struct device_props *props)
 {
-	struct ble_link *link = links->n > 0 ? find(links, key) : NULL;
-	bool was_connected, was_resolved;
+	bool was_connected = link->connected, was_resolved = link->resolved;
 
-	if (!link)
-		return;
-	was_connected = link->connected;
-	was_resolved = link->resolved;
 	if (props->connected != TOLD_NOT)
 		link->connected = props->connected == TOLD_TRUE;
 	if (props->resolved != TOLD_NOT)
@@ -364,6 +386,23 @@ void links_device(struct links *links, const struct object_key *key,
 	else if (link->state == LINK_STATE_RESOLVING &&
 		 (was_connected != link->connected || was_resolved != link->resolved))
 		set_resolving(link);
+}
+
+void links_device(struct links *links, const struct object_key *key,
+		  const struct device_props *props)
+{
+	struct ble_link *link = links->n > 0 ? find(links, key) : NULL;
+
+	if (link)
+		apply(link, props);
+}
+
+static void on_queried(void *userdata, sd_bus_message *reply)
+{
+	struct device_props props;
+
+	if (!sd_bus_message_is_method_error(reply, NULL) && device_props_read(reply, &props) >= 0)
+		apply(userdata, &props);
 }
 
 void links_channel(struct links *links, const struct object_key *key)
@@ -383,7 +422,7 @@ void links_device_removed(struct links *links, const struct object_key *key)
 	if (link->state < LINK_STATE_CLOSING)
 		set_reason(link, link->state == LINK_STATE_UP ? BLE_DOWN_PEER : BLE_DOWN_CONNECT,
 			   "bluetoothd removed the device");
-	set_down(link);
+	set_down(link, cause_ms(link));
 }
 
 void links_lost(struct links *links, unsigned adapter, const char *text)
@@ -396,8 +435,7 @@ void links_lost(struct links *links, unsigned adapter, const char *text)
 		/* Also where a consequence of it, a closed socket, was seen a moment before. */
 		if (link->why != BLE_DOWN_LOCAL || link->state < LINK_STATE_CLOSING)
 			set_reason(link, BLE_DOWN_RADIO, text);
-		if (link->state != LINK_STATE_DOWN)
-			set_down(link);
+		set_down(link, 0);
 	}
 }
 
@@ -465,6 +503,15 @@ void links_init(struct links *links, struct loop *loop, struct bluez *bluez,
 {
 	*links = (struct links){.loop = loop, .bluez = bluez, .channels = channels};
 	list_init(&links->list);
+}
+
+bool links_any(const struct links *links, unsigned adapter)
+{
+	LIST_FOREACH (l, &links->list) {
+		if (entry(l)->key.adapter == adapter)
+			return true;
+	}
+	return false;
 }
 
 bool links_stop(struct links *links)

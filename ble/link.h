@@ -34,6 +34,8 @@ void links_device_removed(struct links *links, const struct object_key *key);
 void links_channel(struct links *links, const struct object_key *key);
 /* The links of that adapter, or LINKS_ALL, ended and there is nobody to tell. */
 void links_lost(struct links *links, unsigned adapter, const char *text);
+/* Whether there are any on that adapter. */
+bool links_any(const struct links *links, unsigned adapter);
 /* Lets all devices go and frees the links, without callbacks. Returns whether anything was sent. */
 bool links_stop(struct links *links);
 

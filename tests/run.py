@@ -77,6 +77,16 @@ def run_pytest(folder: str, programs: Path, reports: Path) -> Count:
                 f"--junitxml={report}", ROOT / "tests" / folder], report, PROGRAMS=str(programs))
 
 
+def run_vm(programs: Path, reports: Path) -> Count:
+    """The tests in tests/vm/guest, by the guest's pytest."""
+    out = reports / "vm"
+    command = (f"PROGRAMS={programs.relative_to(ROOT)} exec {sys.executable} -m pytest -q -s "
+               "-p no:cacheprovider --durations=5 -o junit_family=xunit1 --junitxml=$OUT/vm.xml "
+               "tests/vm/guest")
+    return run([ROOT / "tests/vm/run", "--timeout", "600", "--out", out, "--", "sh", "-c", command],
+               out / "vm.xml")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", type=Path, required=True, help="where they were built")
@@ -89,8 +99,12 @@ def main() -> int:
     for group in args.groups:
         print(f"--- {group}", flush=True)
         began = time.monotonic()
-        count = (run_unit(programs, reports) if group == "unit"
-                 else run_pytest(group, programs, reports))
+        if group == "unit":
+            count = run_unit(programs, reports)
+        elif group == "vm":
+            count = run_vm(programs, reports)
+        else:
+            count = run_pytest(group, programs, reports)
         print(f"{group}: {count.passed} passed, {count.failed} failed, {count.skipped} skipped "
               f"in {time.monotonic() - began:.0f} s", flush=True)
         total += count

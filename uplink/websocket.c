@@ -2,6 +2,7 @@
 #include "uplink/websocket.h"
 
 #include <errno.h>
+#include <libwebsockets.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

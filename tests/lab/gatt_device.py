@@ -37,6 +37,9 @@ OBJECTS = {
     }},
 }
 MAX_VALUE = 512  # of an attribute, whatever the MTU
+# bluetoothd 5.66 sends notifications as ATT_MULTIPLE_HANDLE_VALUE_NTF, with a head of 5 bytes, and
+# cuts what is then over the MTU.
+NOTIFICATION_HEAD = 5
 PACE = 0.002  # seconds per frame: what a good radio link does
 
 AF_BLUETOOTH, BTPROTO_HCI = 31, 1
@@ -222,7 +225,7 @@ class GattDevice:
     def _open(self, sock, mtu):
         self._close()
         self._socket = sock
-        self.max_frame = min(mtu - 3, MAX_VALUE)
+        self.max_frame = min(mtu - NOTIFICATION_HEAD, MAX_VALUE)
         self._outgoing = asyncio.Queue()
         self._send(self.device.opened(self.max_frame))
         self._start_task("notify", self._notify(sock))

@@ -8,10 +8,10 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define H4_EVENT 0x04
-#define EVT_LE_META 0x3e
+#define H4_EVENT      0x04
+#define EVT_LE_META   0x3e
 #define LE_ADV_REPORT 0x02
-#define RSSI_DBM (-60)
+#define RSSI_DBM      (-60)
 
 // H4 type, event code, length, LE subevent, one report, whose last byte is the RSSI.
 ssize_t writev(int fd, const struct iovec *parts, int count)
@@ -21,7 +21,7 @@ ssize_t writev(int fd, const struct iovec *parts, int count)
 	size_t filled = 0;
 
 	if (!next)
-		next = (ssize_t (*)(int, const struct iovec *, int))dlsym(RTLD_NEXT, "writev");
+		next = (ssize_t(*)(int, const struct iovec *, int))dlsym(RTLD_NEXT, "writev");
 	for (int i = 0; i < count && filled < sizeof(packet); i++) {
 		size_t n = parts[i].iov_len;
 

@@ -23,8 +23,12 @@ def pytest_pyfunc_call(pyfuncitem):
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = pyfuncitem._fixtureinfo.argnames
-    coroutine = pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
-    asyncio.run(asyncio.wait_for(coroutine, TEST_SECONDS))
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+
+    async def run():
+        async with asyncio.timeout(TEST_SECONDS):
+            await pyfuncitem.obj(**arguments)
+    asyncio.run(run())
     return True
 
 

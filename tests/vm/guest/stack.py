@@ -19,6 +19,7 @@ HOTSPOT, DEVICE = "hci0", "hci1"
 BLUETOOTHD = "/usr/libexec/bluetooth/bluetoothd"
 BTVIRT_RSSI = f"{Path(__file__).resolve().parents[3]}/build/vm/btvirt_rssi.so"
 CONFIG = str(Path(__file__).with_name("bluetoothd.conf"))
+CALL_SECONDS = 30
 TRACE = os.environ.get("TRACE") == "1"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
@@ -38,13 +39,12 @@ async def system_bus():
 
 async def until(condition, seconds=20):
     """Waits for condition(), which may be a coroutine function, to become true."""
-    async def poll():
+    async with asyncio.timeout(seconds):
         while True:
             result = condition()
             if await result if inspect.isawaitable(result) else result:
                 return
             await asyncio.sleep(0.05)
-    await asyncio.wait_for(poll(), seconds)
 
 
 class Bluez:
@@ -75,9 +75,10 @@ class Bluez:
 
     async def send(self, destination, path, method, signature="", *body):
         interface, _, member = method.rpartition(".")
-        reply = await self.bus.call(Message(destination=destination, path=path, interface=interface,
-                                            member=member, signature=signature, body=list(body),
-                                            flags=MessageFlag.NO_AUTOSTART))
+        message = Message(destination=destination, path=path, interface=interface, member=member,
+                          signature=signature, body=list(body), flags=MessageFlag.NO_AUTOSTART)
+        async with asyncio.timeout(CALL_SECONDS):
+            reply = await self.bus.call(message)
         if reply.message_type is MessageType.ERROR:
             raise BluezError(reply)
         return reply

@@ -8,7 +8,7 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
-from dbus_fast import Message, MessageType, Variant
+from dbus_fast import Message, MessageFlag, MessageType, Variant
 from gatt_device import AD_PREFIX, CHANNEL_0, SERVICE
 from stack import HOTSPOT, Bluez, BluezError, until
 
@@ -139,12 +139,12 @@ async def test_bluez_tells_every_change(stack, advertising):
 
 async def test_200_frames_pass_both_ways_in_order(stack, gatt_device, record_property):
     device = Echo()
-    frames = [os.urandom(1 + 243 * i // 199) for i in range(200)]
+    frames = [os.urandom(1 + 241 * i // 199) for i in range(200)]
     async with Bluez() as bluez, gatt_device(device):
         async with Channel(bluez) as channel:
             assert await channel.receive() == b"hello"
-            assert channel.mtu == 517
-            assert device.max_frame == 512
+            assert channel.mtu == 247
+            assert device.max_frame == 242
             begin = time.monotonic()
             for frame in frames:
                 await channel.send(frame)
@@ -198,6 +198,8 @@ async def test_a_monitor_hears_adverts_with_experimental(stack, advertising):
                     "Patterns": Variant("a(yyay)", [[0, 0x16, b"\x0d\xfd"]]),
                 }}}])
         calls.append(message.member)
+        if message.flags & MessageFlag.NO_REPLY_EXPECTED:
+            return True
         return Message.new_method_return(message)
 
     async with Bluez() as bluez, advertising(ADVERTS[0]):
