@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent/log.h"
+#include "agent/lws_log.h"
 #include "agent/util.h"
 
 /* Events taken from the kernel in one turn; what is left wakes the next turn. */
@@ -57,16 +58,6 @@ static const struct lws_protocols protocols[] = {
 	{0},
 };
 
-static void on_lws_log(int level, const char *line)
-{
-	size_t len = strcspn(line, "\n");
-
-	if (level & LLL_ERR)
-		log_debug("libwebsockets error: %.*s", (int)len, line);
-	else
-		log_debug("libwebsockets: %.*s", (int)len, line);
-}
-
 static int adopt(struct loop *loop)
 {
 	lws_sock_file_fd_type desc = {.filefd = loop->epoll_fd};
@@ -113,7 +104,7 @@ int loop_new(struct loop **ret)
 		free(loop);
 		return r;
 	}
-	lws_set_log_level(LLL_ERR | LLL_WARN, on_lws_log);
+	lws_log_init();
 
 	struct lws_context_creation_info info = {
 		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,

@@ -217,7 +217,7 @@ static void on_link_down(void *userdata, enum ble_down why, const char *text)
 	} else if (session->status.state == SESSION_STATE_OPEN) {
 		session->status.failed = why != BLE_DOWN_PEER;
 		start_ending(session, reason);
-		session->draining = session->flow.up.n > 0;
+		session->draining = !flow_up_empty(&session->flow);
 		loop_timer_start(&session->limit_timer, DRAIN_MS);
 		announce_end(session, why == BLE_DOWN_PEER ? MESSAGE_CLOSE_DISCONNECTED
 							   : MESSAGE_CLOSE_RADIO);
@@ -267,6 +267,7 @@ void session_free(struct session *session)
 		return;
 	loop_timer_stop(&session->idle_timer);
 	loop_timer_stop(&session->limit_timer);
+	flow_done(&session->flow);
 	free(session);
 }
 
@@ -413,7 +414,7 @@ size_t session_next_message(struct session *session, uint8_t *buf, size_t size)
 		return encode_data(session, frame, seq, buf, size);
 	if (open && flow_grant_due(&session->flow))
 		return encode_credit(session, buf, size);
-	if (session->close_due && !(session->draining && session->flow.up.n > 0))
+	if (session->close_due && !(session->draining && !flow_up_empty(&session->flow)))
 		return encode_close(session, buf, size);
 	return 0;
 }

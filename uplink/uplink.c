@@ -193,19 +193,35 @@ static void forget_connection(struct uplink *uplink)
 	uplink->challenged = false;
 }
 
+/* Why the connection ended, for the log and the status. */
+static void describe_end(struct uplink *uplink, bool by_peer, unsigned code, const char *reason)
+{
+	size_t size = sizeof(uplink->error);
+
+	if (!*reason)
+		reason = "no reason given";
+	if (uplink->state == UPLINK_STATE_CONNECTING)
+		snprintf(uplink->error, size, "cannot connect to %s, port %u: %s",
+			 uplink->addresses.addresses[uplink->next_address - 1],
+			 uplink->endpoint.port, reason);
+	else if (code == WEBSOCKET_NO_HANDSHAKE)
+		snprintf(uplink->error, size, "%s", reason);
+	else if (by_peer)
+		snprintf(uplink->error, size, "closed by the server (%u): %s", code, reason);
+	else if (code == MESSAGE_WS_BAD_MESSAGE)
+		snprintf(uplink->error, size, "bad message from the server, closed (%u): %s", code,
+			 reason);
+	else
+		snprintf(uplink->error, size, "closed (%u): %s", code, reason);
+}
+
 static void on_closed(void *userdata, bool by_peer, unsigned code, const char *reason)
 {
 	struct uplink *uplink = userdata;
 	enum uplink_state was = uplink->state;
 
 	forget_connection(uplink);
-	if (was == UPLINK_STATE_CONNECTING)
-		snprintf(uplink->error, sizeof(uplink->error), "cannot connect to %s: %s",
-			 uplink->addresses.addresses[uplink->next_address - 1], reason);
-	else
-		snprintf(uplink->error, sizeof(uplink->error), "%s (%u): %s",
-			 by_peer ? "closed by the server" : "closed", code,
-			 *reason ? reason : "no reason given");
+	describe_end(uplink, by_peer, code, reason);
 	if (was == UPLINK_STATE_UP)
 		uplink->handler.on_down(uplink->userdata);
 	if (uplink->stopping) {
@@ -219,12 +235,6 @@ static void on_closed(void *userdata, bool by_peer, unsigned code, const char *r
 		return;
 	}
 	failed(uplink, code);
-}
-
-static void bad_message(struct uplink *uplink, const char *what)
-{
-	log_warning("uplink: bad message from the server: %s", what);
-	websocket_close(uplink->ws, MESSAGE_WS_BAD_MESSAGE, what);
 }
 
 static void on_challenge(struct uplink *uplink, const struct message *m)
@@ -290,16 +300,17 @@ static void on_decoded(struct uplink *uplink, const struct message *m)
 
 	if (m->type == MESSAGE_CHALLENGE) {
 		if (uplink->challenged)
-			bad_message(uplink, "a second CHALLENGE");
+			websocket_close(uplink->ws, MESSAGE_WS_BAD_MESSAGE, "a second CHALLENGE");
 		else
 			on_challenge(uplink, m);
 	} else if (m->type == MESSAGE_WELCOME) {
 		if (up || !uplink->challenged)
-			bad_message(uplink, "a WELCOME that answers no HELLO");
+			websocket_close(uplink->ws, MESSAGE_WS_BAD_MESSAGE,
+					"a WELCOME that answers no HELLO");
 		else
 			on_welcome(uplink, m);
 	} else if (!up) {
-		bad_message(uplink, "a message before WELCOME");
+		websocket_close(uplink->ws, MESSAGE_WS_BAD_MESSAGE, "a message before WELCOME");
 	} else if (m->type == MESSAGE_GOAWAY) {
 		on_goaway(uplink, m);
 	} else {
@@ -317,7 +328,7 @@ static void on_message(void *userdata, const uint8_t *data, size_t len)
 	if (r == -ENOMSG)
 		log_debug("uplink: ignoring a message of unknown type, %zu bytes", len);
 	else if (r < 0)
-		bad_message(uplink, what);
+		websocket_close(uplink->ws, MESSAGE_WS_BAD_MESSAGE, what);
 	else
 		on_decoded(uplink, &m);
 }
@@ -476,6 +487,7 @@ void uplink_stop(struct uplink *uplink, uint32_t timeout_ms, void (*on_stopped)(
 	} else {
 		resolver_cancel(TAKE_PTR(uplink->resolver));
 		loop_timer_stop(&uplink->deadline_timer);
+		loop_timer_stop(&uplink->retry_timer);
 		loop_timer_init(uplink->loop, &uplink->retry_timer, on_nothing_to_stop, uplink);
 		loop_timer_start(&uplink->retry_timer, 0);
 	}

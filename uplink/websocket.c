@@ -9,12 +9,14 @@
 
 #include "agent/log.h"
 #include "agent/loop.h"
+#include "agent/lws_log.h"
 #include "agent/util.h"
+#include "uplink/probe.h"
 
-#define CLOSE_DEADLINE_MS  3000 /* for the close handshake (RFC 6455, section 7.1.1) */
-#define WRITES_PER_TURN	   16
-#define RX_CHUNK	   4096 /* what libwebsockets hands over at once */
-#define CLOSE_NO_HANDSHAKE 1006 /* RFC 6455, section 7.4.1 */
+#define CLOSE_DEADLINE_MS 3000 /* for the close handshake (RFC 6455, section 7.1.1) */
+#define WRITES_PER_TURN	  16
+#define RESOLVED_ADDRESS  64 /* bytes of an address in numbers, NUL included */
+#define RX_CHUNK	  4096 /* what libwebsockets hands over at once */
 
 enum websocket_state {
 	STATE_IDLE,
@@ -41,6 +43,9 @@ struct websocket {
 	char reason[WEBSOCKET_REASON];
 	struct loop_timer closed_timer; /* on_closed, outside of libwebsockets' calls */
 	struct loop_timer deadline_timer;
+	struct probe probe; /* after a connection that failed without a word */
+	char address[RESOLVED_ADDRESS];
+	uint16_t port;
 
 	uint8_t *rx; /* the beginning of a message that comes in pieces */
 	size_t rx_len;
@@ -60,11 +65,16 @@ static void settle(struct websocket *ws, bool by_peer, unsigned code, const char
 		 reason);
 }
 
+static void settle_text(struct websocket *ws, const char *reason)
+{
+	settle(ws, false, WEBSOCKET_NO_HANDSHAKE, reason, strlen(reason));
+}
+
 static void closed(struct websocket *ws)
 {
 	if (ws->state == STATE_IDLE || ws->state == STATE_CLOSED)
 		return;
-	settle(ws, true, CLOSE_NO_HANDSHAKE, "connection lost", strlen("connection lost"));
+	settle(ws, true, WEBSOCKET_NO_HANDSHAKE, "connection lost", strlen("connection lost"));
 	ws->state = STATE_CLOSED;
 	ws->wsi = NULL;
 	free(TAKE_PTR(ws->rx));
@@ -99,10 +109,27 @@ static void on_deadline(void *userdata)
 	closed(ws);
 }
 
-static void bad_message(struct websocket *ws, const char *what)
+static void on_probed(void *userdata, int error)
 {
-	log_warning("uplink: the server sent %s", what);
-	websocket_close(ws, ws->bad_message_code, what);
+	struct websocket *ws = userdata;
+
+	settle_text(ws,
+		    error == 0 ? "the connection was lost before it was open" : strerror(error));
+	closed(ws);
+}
+
+/* The connection could not be made, and libwebsockets says why in its log or not at all. */
+static void failed(struct websocket *ws)
+{
+	const char *cause = lws_log_cause();
+
+	ws->wsi = NULL;
+	if (cause)
+		settle_text(ws, cause);
+	if (ws->has_reason)
+		closed(ws);
+	else
+		probe_start(&ws->probe, ws->address, ws->port);
 }
 
 static void deliver(struct websocket *ws, const uint8_t *data, size_t len)
@@ -118,11 +145,11 @@ static void receive(struct websocket *ws, const uint8_t *data, size_t len)
 	uint8_t *rx;
 
 	if (!lws_frame_is_binary(ws->wsi)) {
-		bad_message(ws, "a text message");
+		websocket_close(ws, ws->bad_message_code, "a text message");
 		return;
 	}
 	if (len > ws->max_message - ws->rx_len) {
-		bad_message(ws, "a message over the size limit");
+		websocket_close(ws, ws->bad_message_code, "a message over the size limit");
 		return;
 	}
 	if (final && ws->rx_len == 0) {
@@ -196,11 +223,9 @@ static void peer_closes(struct websocket *ws, const uint8_t *in, size_t len)
 /* Returns -1 where the server did not take up the subprotocol. */
 static int check_subprotocol(struct websocket *ws, struct lws *wsi)
 {
-	static const char reason[] = "the server does not speak the subprotocol";
-
 	if (lws_hdr_total_length(wsi, WSI_TOKEN_PROTOCOL) > 0)
 		return 0;
-	settle(ws, false, CLOSE_NO_HANDSHAKE, reason, strlen(reason));
+	settle_text(ws, "the server does not speak the subprotocol");
 	return -1;
 }
 
@@ -216,6 +241,7 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
 	case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH:
 		return check_subprotocol(ws, wsi);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
+		lws_log_cause();
 		ws->state = STATE_OPEN;
 		ws->handler.on_open(ws->userdata);
 		return 0;
@@ -235,14 +261,13 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
 		return 0;
 	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
 		if (in)
-			settle(ws, false, CLOSE_NO_HANDSHAKE, in, len ? len : strlen(in));
-		else
-			settle(ws, false, CLOSE_NO_HANDSHAKE, "cannot connect", 14);
-		closed(ws);
+			log_debug("libwebsockets: %.*s", (int)len, (const char *)in);
+		failed(ws);
 		return 0;
 	case LWS_CALLBACK_CLIENT_CLOSED:
 	case LWS_CALLBACK_WSI_DESTROY:
-		closed(ws);
+		if (ws->wsi == wsi)
+			closed(ws);
 		return 0;
 	}
 	return 0;
@@ -282,6 +307,7 @@ int websocket_new(struct loop *loop, const char *ca_file, size_t max_message,
 	ws->bad_message_code = bad_message_code;
 	loop_timer_init(loop, &ws->closed_timer, on_closed_timer, ws);
 	loop_timer_init(loop, &ws->deadline_timer, on_deadline, ws);
+	probe_init(&ws->probe, loop, on_probed, ws);
 	*ret = ws;
 	return 0;
 }
@@ -292,6 +318,7 @@ void websocket_free(struct websocket *ws)
 		return;
 	loop_timer_stop(&ws->closed_timer);
 	loop_timer_stop(&ws->deadline_timer);
+	probe_stop(&ws->probe);
 	abandon(ws);
 	lws_vhost_destroy(ws->vhost);
 	free(ws->rx);
@@ -320,10 +347,13 @@ void websocket_connect(struct websocket *ws, const struct websocket_target *targ
 	ws->state = STATE_CONNECTING;
 	ws->has_reason = false;
 	ws->ping_due = false;
-	if (!lws_client_connect_via_info(&info)) {
-		ws->wsi = NULL;
-		closed(ws);
-	}
+	snprintf(ws->address, sizeof(ws->address), "%s", target->address);
+	ws->port = target->port;
+	lws_log_watch();
+	/* Mostly it has said so in a callback already. */
+	if (!lws_client_connect_via_info(&info) && ws->state == STATE_CONNECTING &&
+	    !ws->probe.timer.armed)
+		failed(ws);
 }
 
 void websocket_want_write(struct websocket *ws)
@@ -342,13 +372,15 @@ void websocket_close(struct websocket *ws, unsigned code, const char *reason)
 {
 	if (ws->state != STATE_CONNECTING && ws->state != STATE_OPEN)
 		return;
-	settle(ws, false, code ? code : CLOSE_NO_HANDSHAKE, reason, strlen(reason));
+	settle(ws, false, code ? code : WEBSOCKET_NO_HANDSHAKE, reason, strlen(reason));
 	if (ws->state == STATE_OPEN && code != 0) {
 		ws->state = STATE_CLOSING;
 		loop_timer_start(&ws->deadline_timer, CLOSE_DEADLINE_MS);
 		lws_callback_on_writable(ws->wsi);
 		return;
 	}
+	lws_log_cause();
+	probe_stop(&ws->probe);
 	abandon(ws);
 	closed(ws);
 }

@@ -12,8 +12,9 @@
 struct loop;
 struct websocket;
 
-#define WEBSOCKET_TX_MAX 16384 /* bytes of the longest message sent */
-#define WEBSOCKET_REASON 160 /* bytes of a reason, NUL included */
+#define WEBSOCKET_TX_MAX       16384 /* bytes of the longest message sent */
+#define WEBSOCKET_REASON       160 /* bytes of a reason, NUL included */
+#define WEBSOCKET_NO_HANDSHAKE 1006 /* ended without a close frame: RFC 6455, section 7.4.1 */
 
 struct websocket_handler {
 	/* Upgraded: messages may go both ways. */
@@ -25,7 +26,7 @@ struct websocket_handler {
 	/* Fills in the next message and returns its length, 0 for none. */
 	size_t (*on_writable)(void *userdata, uint8_t *buf, size_t size);
 	/* Exactly once for each connection begun, always from the loop. code: the WebSocket close
-	 * code, 1006 where none was exchanged. by_peer: the other side sent it. */
+	 * code, WEBSOCKET_NO_HANDSHAKE where none came. by_peer: the other side sent it. */
 	void (*on_closed)(void *userdata, bool by_peer, unsigned code, const char *reason);
 };
 
