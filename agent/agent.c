@@ -58,8 +58,12 @@ static void log_device(const struct device *device)
 static void on_advert(void *userdata, const struct ble_advert *advert)
 {
 	struct agent *agent = userdata;
-	struct device *device = devices_heard(agent->devices, util_now_ms(), advert);
+	struct device *device;
 
+	/* At the end all that was heard is told, so there must be an end to it. */
+	if (agent->private->stopping)
+		return;
+	device = devices_heard(agent->devices, util_now_ms(), advert);
 	if (!device)
 		return;
 	if (device->count == 1)

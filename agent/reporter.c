@@ -18,7 +18,7 @@ struct reporter {
 	void *userdata; /* not owned */
 	uint64_t configured_ms, interval_ms;
 	bool up;
-	bool all_due; /* a regular report, until all of it has gone */
+	size_t all_due; /* devices of a regular report that have not gone yet */
 	bool urgent_due; /* the same for urgent changes alone */
 	bool batch_out; /* begun and not acknowledged */
 	bool batch_sent; /* on this connection */
@@ -116,7 +116,7 @@ void reporter_acknowledged(struct reporter *reporter, uint64_t batch)
 	reporter->counters.unacknowledged_ms = 0;
 	reporter->batch_out = false;
 	reporter->batch++;
-	if (reporter->all_due || reporter->urgent_due)
+	if (reporter->all_due > 0 || reporter->urgent_due)
 		go(reporter);
 	else
 		reporter_changed(reporter);
@@ -125,10 +125,15 @@ void reporter_acknowledged(struct reporter *reporter, uint64_t batch)
 /* Begins a batch of what is due. */
 static void begin(struct reporter *reporter)
 {
-	reporter->n =
-		devices_batch_begin(reporter->devices, MESSAGE_SIGHTINGS_MAX, !reporter->all_due);
-	if (reporter->n < MESSAGE_SIGHTINGS_MAX)
-		reporter->all_due = reporter->urgent_due = false;
+	bool all = reporter->all_due > 0;
+	size_t max = all ? MIN(reporter->all_due, MESSAGE_SIGHTINGS_MAX) : MESSAGE_SIGHTINGS_MAX;
+
+	reporter->n = devices_batch_begin(reporter->devices, max, !all);
+	/* What is heard from now on is for the next report, or this one might never end. */
+	if (all)
+		reporter->all_due = reporter->n < max ? 0 : reporter->all_due - reporter->n;
+	if (reporter->all_due == 0 && reporter->n < MESSAGE_SIGHTINGS_MAX)
+		reporter->urgent_due = false;
 	reporter->batch_out = reporter->n > 0;
 	reporter->batch_sent = false;
 }
@@ -170,7 +175,7 @@ size_t reporter_next_message(struct reporter *reporter, uint8_t *buf, size_t siz
 {
 	struct encoding encoding = {.now_ms = util_now_ms()};
 
-	if (!reporter->batch_out && (reporter->all_due || reporter->urgent_due))
+	if (!reporter->batch_out && (reporter->all_due > 0 || reporter->urgent_due))
 		begin(reporter);
 	if (!reporter->batch_out || reporter->batch_sent)
 		return 0;
@@ -187,7 +192,10 @@ size_t reporter_next_message(struct reporter *reporter, uint8_t *buf, size_t siz
 
 void reporter_flush(struct reporter *reporter)
 {
-	reporter->all_due = true;
+	struct devices_counters counters;
+
+	devices_get_counters(reporter->devices, &counters);
+	reporter->all_due = counters.dirty;
 	go(reporter);
 }
 

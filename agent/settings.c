@@ -53,9 +53,11 @@ static bool valid_adapter(const char *value, const char **ret_what)
 	*ret_what = "no adapter is called so";
 	if (strcmp(value, "auto") == 0)
 		return true;
-	if (sscanf(value, "hci%3u%n", &index, &end) == 1 && !value[end])
-		return true;
-	return sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%n", &byte[0], &byte[1], &byte[2], &byte[3],
+	/* sscanf by itself would take spaces and signs too. */
+	if (strspn(value, "hci0123456789") == strlen(value))
+		return sscanf(value, "hci%3u%n", &index, &end) == 1 && !value[end];
+	return strspn(value, "0123456789abcdefABCDEF:") == 17 &&
+	       sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%n", &byte[0], &byte[1], &byte[2], &byte[3],
 		      &byte[4], &byte[5], &end) == 6 &&
 	       end == 17 && !value[end];
 }

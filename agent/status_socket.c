@@ -13,6 +13,9 @@
 #include "agent/loop.h"
 #include "agent/util.h"
 
+/* Clients that wait to be accepted; a non-blocking connect of one more fails. */
+#define WAITING_MAX 64
+
 struct client {
 	struct status_socket *server; /* not owned */
 	int fd; /* owned, -1: free place */
@@ -192,8 +195,7 @@ static int listen_at(struct status_socket *server)
 	if (bind(server->fd, (const struct sockaddr *)&server->address, sizeof(server->address)) <
 		    0 ||
 	    /* Before anybody can connect. */
-	    chmod(server->address.sun_path, 0660) < 0 ||
-	    listen(server->fd, STATUS_SOCKET_CLIENTS) < 0)
+	    chmod(server->address.sun_path, 0660) < 0 || listen(server->fd, WAITING_MAX) < 0)
 		return -errno;
 	return loop_fd_add(server->loop, &server->watch, server->fd, EPOLLIN, on_connect, server);
 }

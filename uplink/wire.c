@@ -132,6 +132,20 @@ void wire_in_init(struct wire_in *in, const uint8_t *data, size_t len)
 	*in = (struct wire_in){.data = data, .len = len};
 }
 
+/* Takes off a simple value without a meaning yet (RFC 8949, section 3.3): libcbor knows none. */
+static bool unassigned_simple(struct wire_in *in)
+{
+	const uint8_t *p = in->data + in->pos;
+	size_t left = in->len - in->pos, n = 0;
+
+	if (left >= 1 && p[0] >= 0xe0 && p[0] < 0xf4)
+		n = 1;
+	else if (left >= 2 && p[0] == 0xf8 && p[1] >= 32)
+		n = 2;
+	in->pos += n;
+	return n > 0;
+}
+
 /* Takes the next item's head off, and a string's content with it. */
 static struct item next(struct wire_in *in)
 {
@@ -142,6 +156,8 @@ static struct item next(struct wire_in *in)
 
 	if (in->failed)
 		return none;
+	if (unassigned_simple(in))
+		return (struct item){KIND_OTHER, 0, NULL};
 	result = cbor_stream_decode(in->data + in->pos, in->len - in->pos, &callbacks, &item);
 	if (result.status != CBOR_DECODER_FINISHED || item.kind == KIND_FORBIDDEN) {
 		in->failed = true;

@@ -236,8 +236,7 @@ async def test_discovery_fails(directory):
         lab.sim.adapters[0].discovery_error = ("org.bluez.Error.Failed", "the moon is full")
         await lab.sim.start()
         status = await lab.agent.wait_for_status(
-            lambda s: any(a.get("state") == "failed" for a in s["bluetooth"]["adapters"]))
-        assert "StartDiscovery" in status["bluetooth"]["reason"]
+            lambda s: "StartDiscovery" in s["bluetooth"].get("reason", ""))
         assert "the moon is full" in status["bluetooth"]["reason"]
         assert "the moon is full" in await lab.agent.wait_for_log(" warning hci0")
         await until(lambda: len(lab.sim.called("StartDiscovery")) >= 2)
