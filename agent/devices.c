@@ -7,10 +7,10 @@
 
 struct devices {
 	struct device **buckets;
-	size_t n_buckets; /* a power of two */
+	unsigned shift; /* 64 - log2 of how many buckets there are */
 	size_t max;
 	uint64_t lost_after_ms;
-	uint64_t key[2]; /* nobody can choose Device IDs that share a bucket */
+	uint64_t key[2]; /* random, so that which IDs share a bucket is not known beforehand */
 	struct list seen;
 	struct list dirty;
 	struct list batch;
@@ -35,10 +35,10 @@ int devices_new(size_t max, uint64_t lost_after_ms, struct devices **ret)
 
 	if (!devices)
 		return -ENOMEM;
-	devices->n_buckets = 16;
-	while (devices->n_buckets < max)
-		devices->n_buckets *= 2;
-	devices->buckets = calloc(devices->n_buckets, sizeof(*devices->buckets));
+	devices->shift = 64 - 4;
+	while (UINT64_C(1) << (64 - devices->shift) < max)
+		devices->shift--;
+	devices->buckets = calloc((size_t)1 << (64 - devices->shift), sizeof(*devices->buckets));
 	if (!devices->buckets) {
 		free(devices);
 		return -ENOMEM;
@@ -72,7 +72,8 @@ static struct device **bucket(struct devices *devices, const uint8_t id[16])
 	memcpy(half, id, sizeof(half));
 	half[0] = (half[0] ^ devices->key[0]) * (devices->key[1] | 1);
 	half[0] = (half[0] ^ (half[0] >> 32) ^ half[1]) * (devices->key[0] | 1);
-	return &devices->buckets[(half[0] >> 32) & (devices->n_buckets - 1)];
+	/* The highest bits: only they depend on all others. */
+	return &devices->buckets[half[0] >> devices->shift];
 }
 
 struct device *devices_find(struct devices *devices, const uint8_t device_id[16])

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent on the real kernel and bluetoothd, with the lab's cloud."""
 
+import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "integration"))
 import tls  # noqa: E402
 from cloud import Cloud  # noqa: E402
 from device import VirtualDevice  # noqa: E402
-from harness import QUICK, Agent, merge  # noqa: E402
+from harness import PROGRAMS, QUICK, ROOT, Agent, merge  # noqa: E402
 from stack import until  # noqa: E402
 
 SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
@@ -109,3 +111,15 @@ async def test_bluetoothd_restart(out, stack, gatt_device):
         async with gatt_device(device):
             await until(lambda: device.finished, 40)
             assert len(device.answers) == 1
+
+
+async def test_demo_on_a_real_adapter(advertising):
+    """RADIO=real make demo: a device on the air is spotted, and the demo ends by itself."""
+    async with advertising(SAMPLES[0]):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, ROOT / "tests/lab/demo.py", "--programs", PROGRAMS,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, "RADIO": "real", "DEMO_SECONDS": "12"})
+        output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
+    assert f"cloud | spotted https://blecon.dev/{SENSOR} rssi -60 dBm flags 0x3a" in output
