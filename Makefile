@@ -105,7 +105,7 @@ build/fuzz/%: tests/fuzz/%.c $(wildcard uplink/*.[ch] ble/advert.[ch])
 		uplink/endpoint.c ble/advert.c $(shell pkg-config --libs libcbor)
 
 bench:
-	packaging/install-deps build lab
+	packaging/install-deps build lab bench
 	$(MAKE) all
 	$(PYTHON) tests/bench/bench.py --programs $(BUILD)
 

@@ -12,7 +12,6 @@
 #define URGENT_DELAY_MS 100
 
 struct reporter {
-	struct loop *loop; /* not owned */
 	struct devices *devices; /* not owned */
 	void (*want_write)(void *userdata);
 	void *userdata; /* not owned */
@@ -59,7 +58,6 @@ int reporter_new(struct loop *loop, struct devices *devices, uint64_t interval_m
 
 	if (!reporter)
 		return -ENOMEM;
-	reporter->loop = loop;
 	reporter->devices = devices;
 	reporter->configured_ms = reporter->interval_ms = interval_ms;
 	reporter->want_write = want_write;

@@ -21,7 +21,6 @@ _Static_assert(FLOW_FRAME_MAX >= BLE_FRAME_MAX, "a queue slot must hold any fram
 #define DRAIN_MS 5000
 
 struct session {
-	struct loop *loop; /* not owned */
 	const struct session_config *config; /* not owned */
 	const struct session_owner *owner; /* not owned */
 	struct ble_link *link; /* of ble; NULL once down */
@@ -240,7 +239,6 @@ int session_new(struct loop *loop, struct ble *ble, uint32_t id, const struct de
 
 	if (!session)
 		return -ENOMEM;
-	session->loop = loop;
 	session->config = config;
 	session->owner = owner;
 	session->status.id = id;
