@@ -240,10 +240,11 @@ static void print_relay(struct json_object *relay)
 	for (size_t i = 0; i < json_object_array_length(sessions); i++) {
 		struct json_object *s = json_object_array_get_idx(sessions, i);
 
-		printf("  %s  %s for %s, frames %lld up %lld down%s%s\n", text(s, "device_url"),
-		       text(s, "state"), duration(seconds(s, "since_s"), t),
-		       (long long)number(s, "frames_up"), (long long)number(s, "frames_down"),
-		       has(s, "reason") ? ": " : "", text(s, "reason"));
+		printf("  %s\n", text(s, "device_url"));
+		printf("    %s for %s, frames %lld up %lld down%s%s\n", text(s, "state"),
+		       duration(seconds(s, "since_s"), t), (long long)number(s, "frames_up"),
+		       (long long)number(s, "frames_down"), has(s, "reason") ? ": " : "",
+		       text(s, "reason"));
 	}
 }
 
@@ -283,7 +284,8 @@ static int print_devices(struct json_object *o)
 		return EXIT_OK;
 	}
 	json_object_array_sort(list, stronger_first);
-	puts("RSSI  LAST      COUNT STATE   FLAGS DEVICE");
+	/* 78 columns, as a Device URL takes 55 of a terminal's 80. */
+	puts("RSSI LAST    COUNT FLG DEVICE");
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *d = json_object_array_get_idx(list, i);
 
@@ -291,12 +293,13 @@ static int print_devices(struct json_object *o)
 			printf("%4lld", (long long)number(d, "rssi_dbm"));
 		else
 			fputs("   -", stdout);
-		printf("  %-7s %7lld %-7s %c%c    %s\n", duration(seconds(d, "last_s"), t),
-		       (long long)number(d, "count"), text(d, "state"),
+		printf(" %-6s %6lld %c%c%c %s\n", duration(seconds(d, "last_s"), t),
+		       (long long)number(d, "count"),
+		       strcmp(text(d, "state"), "lost") == 0 ? 'l' : '-',
 		       truth(d, "asks") ? 'a' : '-', truth(d, "announces") ? 'n' : '-',
 		       text(d, "device_url"));
 	}
-	puts("FLAGS: a asks for a connection, n announces itself");
+	puts("FLG: l lost, a asks for a connection, n announces itself");
 	return EXIT_OK;
 }
 
