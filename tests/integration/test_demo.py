@@ -4,7 +4,9 @@
 import asyncio
 import os
 import re
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,5 +45,34 @@ async def test_demo(directory):
     assert re.search(r'device \| .*decrypted: "cloud heard: request 1: 21.5 degrees"', output)
     assert "Working: 5 devices present, uplink up" in output
     assert len(started) >= 2, "dbus-daemon and the agent at least"
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+    assert not list(directory.iterdir())
+
+
+async def test_interrupted_demo(directory):
+    """Ctrl-C, which a terminal sends to the whole process group, ends it at once and in order."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, ROOT / "tests/lab/demo.py", "--programs", PROGRAMS,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
+        env={**{k: v for k, v in os.environ.items() if k != "DEMO_SECONDS"},
+             "TMPDIR": str(directory)})
+    lines = []
+
+    async def read(until_text: str) -> None:
+        async for line in process.stdout:
+            lines.append(line.decode())
+            if until_text in lines[-1]:
+                return
+    await asyncio.wait_for(read("state appeared"), 20)
+    started = children_of(process.pid)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    await asyncio.wait_for(read("until it ends"), 20)
+    await process.wait()
+    output = "".join(lines)
+    assert time.monotonic() - began < 5, output
+    assert "Traceback" not in output and "SIGTERM: stopping" in output, output
+    assert "SIGINT: stopping" not in output, output
+    assert process.returncode == 0, output
     await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
     assert not list(directory.iterdir())

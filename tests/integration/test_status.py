@@ -62,9 +62,10 @@ async def test_working(directory):
         page = await run(CTL, "-s", lab.agent.socket, "devices")
         assert (page.code, page.err) == (0, "")
         rows = [line.split() for line in page.out.splitlines()[1:3]]
-        assert [(r[0], r[3], r[4], r[5], r[6]) for r in rows] == [
-            ("-42", "1", "present", "-n", asker.device_url),
-            ("-81", "3", "present", "--", f"{URL_PREFIX}{beacon.device_id}")]
+        assert [(r[0], r[3], r[4], r[5]) for r in rows] == [
+            ("-42", "1", "--n", asker.device_url),
+            ("-81", "3", "---", f"{URL_PREFIX}{beacon.device_id}")]
+        assert max(map(len, page.out.splitlines())) <= 80
 
 
 async def test_json(directory):

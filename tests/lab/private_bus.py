@@ -5,7 +5,8 @@
     with PrivateBus() as bus:
         environment["DBUS_SYSTEM_BUS_ADDRESS"] = bus.address
 
-The daemon is a child process. It ends with stop(), and the kernel kills it if its parent dies.
+The daemon is a child process. It ends with stop(), and the kernel kills it if its parent dies. A
+Ctrl-C in the terminal does not reach it.
 """
 from __future__ import annotations
 
@@ -80,7 +81,7 @@ class PrivateBus:
                 ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile",
                  "--nosyslog", "--print-address=1"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
-                preexec_fn=die_with(os.getpid()))
+                preexec_fn=die_with(os.getpid()), start_new_session=True)
         assert self._process.stdout
         self.address = self._process.stdout.readline().strip()
         if not self.address:
