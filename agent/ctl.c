@@ -94,7 +94,9 @@ static char *ask(const char *path, const char *command)
 		n = read(fd, answer + len, size - len);
 		if (n <= 0) {
 			fprintf(stderr, "blecon-hotspotctl: %s: no whole answer: %s\n", path,
-				n == 0 ? "the daemon closed" : strerror(errno));
+				n == 0		  ? "the daemon closed"
+				: errno == EAGAIN ? "the daemon hangs"
+						  : strerror(errno));
 			return NULL;
 		}
 		len += (size_t)n;
@@ -218,7 +220,7 @@ static void print_sightings(struct json_object *s)
 	printf("sightings  %lld devices present, %lld known; %lld adverts heard, %lld reported\n",
 	       (long long)number(s, "present"), (long long)number(s, "devices"),
 	       (long long)number(s, "adverts"), (long long)number(s, "reported"));
-	printf("  pending  %lld devices", (long long)number(s, "pending"));
+	printf("  pending  %lld devices wait for the next report", (long long)number(s, "pending"));
 	if (has(s, "unacknowledged_s"))
 		printf(", one batch not acknowledged for %s",
 		       duration(seconds(s, "unacknowledged_s"), t));

@@ -144,10 +144,15 @@ static void on_signal(void *userdata, uint32_t revents)
 	ssize_t n = read(daemon->signal_fd, &info, sizeof(info));
 
 	(void)revents;
-	if (n == sizeof(info)) {
-		log_info("%s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
-		agent_stop(daemon->agent);
+	if (n != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGHUP) {
+		log_warning("SIGHUP: the configuration is read at the start alone; restart to "
+			    "change it");
+		return;
 	}
+	log_info("%s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+	agent_stop(daemon->agent);
 }
 
 static int watch_signals(struct daemon *daemon)
@@ -158,6 +163,7 @@ static int watch_signals(struct daemon *daemon)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (daemon->signal_fd < 0)
@@ -221,7 +227,7 @@ static int start(const struct settings *settings, int ready)
 	util_uuid_text(identity.hotspot_id, id);
 	log_info("blecon-hotspotd " VERSION " starting, hotspot %s", id);
 	if (!*settings->uplink.url)
-		log_warning("no uplink.url is configured: devices are heard, nobody is told");
+		log_error("no uplink.url is configured: devices are heard, nobody is told");
 	r = run(settings, &identity, ready);
 	identity_done(&identity);
 	return r;
@@ -267,7 +273,8 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (arguments.check) {
-		printf("%s: valid\n", arguments.config);
+		printf("%s: valid%s\n", arguments.config,
+		       *settings.uplink.url ? "" : ", but uplink.url is empty: nobody is told");
 		settings_done(&settings);
 		return EXIT_OK;
 	}

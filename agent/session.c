@@ -63,9 +63,10 @@ static void check_ended(struct session *session)
 		return;
 	session_set_state(session, SESSION_STATE_ENDED);
 	loop_timer_stop(&session->limit_timer);
-	log_info("session %u with %s: ended: %s; %llu frames up, %llu down", session->status.id,
-		 session->device, session->reason, (unsigned long long)session->status.frames_up,
-		 (unsigned long long)session->status.frames_down);
+	log_at(session->status.failed ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+	       "session %u with %s: ended: %s; %llu frames up, %llu down", session->status.id,
+	       session->device, session->reason, (unsigned long long)session->status.frames_up,
+	       (unsigned long long)session->status.frames_down);
 	session->owner->on_ended(session->owner->userdata);
 }
 

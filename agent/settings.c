@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include "agent/util.h"
 #include "uplink/endpoint.h"
@@ -35,6 +37,16 @@ static bool valid_path(const char *value, const char **ret_what)
 {
 	*ret_what = "the path is not absolute";
 	return value[0] == '/';
+}
+
+static bool valid_socket(const char *value, const char **ret_what)
+{
+	const struct sockaddr_un *address = NULL;
+
+	if (!valid_path(value, ret_what))
+		return false;
+	*ret_what = "the path is longer than a Unix socket's may be";
+	return strlen(value) < sizeof(address->sun_path);
 }
 
 static bool valid_level(const char *value, const char **ret_what)
@@ -70,7 +82,7 @@ static const struct option options[] = {
 	 .expected = "an absolute path", .valid = valid_path},
 	{"status_socket", TYPE_STRING, OFFSET(status_socket),
 	 .text = "/run/blecon-hotspot/status.sock", .expected = "an absolute path",
-	 .valid = valid_path},
+	 .valid = valid_socket},
 	{"log_level", TYPE_STRING, OFFSET(log_level), .text = "info",
 	 .expected = "\"error\", \"warning\", \"info\" or \"debug\"", .valid = valid_level},
 	{"uplink.url", TYPE_STRING, OFFSET(uplink.url), .text = "",
@@ -250,16 +262,35 @@ static bool is_group(const char *name)
 	return false;
 }
 
+/* Says what there is where the unknown option stands, or where one of its name does. */
+static int refuse_unknown(const struct place *place)
+{
+	const char *dot = strchr(place->name, '.');
+	size_t prefix = dot ? (size_t)(dot - place->name) + 1 : 0;
+	char known[320] = "";
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		const char *name = options[i].name, *own = strchr(name, '.');
+		size_t len = strlen(known);
+
+		if (!dot && own && strcmp(own + 1, place->name) == 0)
+			return refuse(place, "unknown option; there is %s", name);
+		if (strncmp(name, place->name, prefix) == 0 && (dot || !own))
+			snprintf(known + len, sizeof(known) - len, "%s%s", len ? ", " : "",
+				 name + prefix);
+	}
+	return refuse(place, "unknown option; there are %s%s", known,
+		      dot ? "" : " and the groups uplink, bluetooth, devices, relay");
+}
+
 static int set_option(struct settings *settings, const struct place *place)
 {
 	const struct option *o = find(place->name);
 
+	if (!o && is_group(place->name))
+		return refuse(place, "expected a group: { ... }");
 	if (!o)
-		return refuse(
-			place,
-			is_group(place->name)
-				? "expected a group: { ... }"
-				: "unknown option; see blecon-hotspot.conf for all there are");
+		return refuse_unknown(place);
 	if (o->type == TYPE_INT)
 		return set_int(place, o, field(settings, o));
 	if (o->type == TYPE_BOOL)
@@ -307,16 +338,25 @@ static int check_pairs(const struct settings *settings, const char *path, char *
 static int read_file(config_t *file, const char *path, char *error)
 {
 	FILE *f = fopen(path, "re");
+	struct stat st;
+	int r = 0;
 
-	if (!f) {
-		snprintf(error, SETTINGS_ERROR, "%s: %s", path, strerror(errno));
-		return -errno;
+	if (!f || fstat(fileno(f), &st) < 0)
+		r = -errno;
+	else if (S_ISDIR(st.st_mode))
+		r = -EISDIR;
+	if (f)
+		fclose(f);
+	if (r < 0) {
+		snprintf(error, SETTINGS_ERROR, "%s: %s", path, strerror(-r));
+		return r;
 	}
-	fclose(f);
 	/* By name, so that an @include's lines are told apart from the file's own. */
 	if (config_read_file(file, path) == CONFIG_TRUE)
 		return 0;
-	snprintf(error, SETTINGS_ERROR, "%s:%d: %s",
+	snprintf(error, SETTINGS_ERROR,
+		 "%s:%d: %s here or just before: text stands in \"quotes\", numbers, true and "
+		 "false do not, and every setting ends with ;",
 		 config_error_file(file) ? config_error_file(file) : path, config_error_line(file),
 		 config_error_text(file));
 	return -EINVAL;

@@ -192,27 +192,60 @@ static struct json_object *relay_json(const struct agent *agent)
 	return o;
 }
 
-/* Whether it works, and if not why, in one sentence. */
+/* What is wrong with the radio and what to do about it, or "". */
+static void describe_bluetooth(const struct ble_status *s, char *ret, size_t size)
+{
+	switch (s->state) {
+	case BLE_STATE_NO_BUS:
+		snprintf(ret, size, "D-Bus cannot be reached (%s): start dbus-daemon", s->reason);
+		break;
+	case BLE_STATE_NO_BLUETOOTHD:
+		snprintf(ret, size, "%s: start the bluetooth service", s->reason);
+		break;
+	case BLE_STATE_NO_ADAPTER:
+		snprintf(ret, size,
+			 "%s: plug one in, or see bluetooth.adapter in the configuration",
+			 s->reason);
+		break;
+	case BLE_STATE_NO_ACCESS:
+	case BLE_STATE_NOT_SCANNING:
+		snprintf(ret, size, "Bluetooth: %s", s->reason);
+		break;
+	case BLE_STATE_SCANNING:
+		*ret = '\0';
+	}
+}
+
+/* The same of the uplink. */
+static void describe_uplink(const struct uplink_status *s, char *ret, size_t size)
+{
+	if (s->state == UPLINK_STATE_UP)
+		*ret = '\0';
+	else if (s->state == UPLINK_STATE_UNCONFIGURED)
+		snprintf(ret, size, "no cloud: set uplink.url in the configuration");
+	else if (*s->error)
+		snprintf(ret, size, "no cloud: %s", s->error);
+	else
+		snprintf(ret, size, "no cloud yet: %s", uplink_state_name(s->state));
+}
+
+/* Whether it works, and if not why, in one line. */
 static bool summarise(const struct ble_status *ble, const struct uplink_status *uplink,
 		      const struct devices_counters *devices, char *ret, size_t size)
 {
-	if (ble->state != BLE_STATE_SCANNING) {
-		snprintf(ret, size, "Not working: Bluetooth: %s%s%s", ble_state_name(ble->state),
-			 *ble->reason ? ": " : "", ble->reason);
-		return false;
-	}
-	if (uplink->state == UPLINK_STATE_UNCONFIGURED) {
-		snprintf(ret, size, "Not working: no uplink.url is configured");
-		return false;
-	}
-	if (uplink->state != UPLINK_STATE_UP) {
-		snprintf(ret, size, "Not working: uplink %s%s%s", uplink_state_name(uplink->state),
-			 *uplink->error ? ": " : "", uplink->error);
-		return false;
-	}
-	snprintf(ret, size, "Working: %zu device%s present, uplink up", devices->present,
-		 devices->present == 1 ? "" : "s");
-	return true;
+	char radio[256], cloud[600];
+
+	describe_bluetooth(ble, radio, sizeof(radio));
+	describe_uplink(uplink, cloud, sizeof(cloud));
+	if (*radio || *cloud)
+		snprintf(ret, size, "Not working: %s%s%s", radio, *radio && *cloud ? "; and " : "",
+			 cloud);
+	else if (devices->known == 0)
+		snprintf(ret, size, "Working, but no device heard yet");
+	else
+		snprintf(ret, size, "Working: %zu device%s present, uplink up", devices->present,
+			 devices->present == 1 ? "" : "s");
+	return !*radio && !*cloud;
 }
 
 static struct json_object *status_json(const struct agent *agent)
@@ -223,7 +256,7 @@ static struct json_object *status_json(const struct agent *agent)
 	struct uplink_status uplink;
 	struct devices_counters devices;
 	struct reporter_counters reporter;
-	char summary[640];
+	char summary[900];
 	bool working;
 
 	ble_get_status(agent->ble, &ble);

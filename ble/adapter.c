@@ -39,12 +39,15 @@ const char *ble_adapter_state_name(enum ble_adapter_state state)
 
 static void set_state(struct adapter *adapter, enum ble_adapter_state state, const char *reason)
 {
-	bool fault = state == BLE_ADAPTER_BLOCKED || state == BLE_ADAPTER_FAILED;
-	enum log_level level = fault ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO;
+	enum log_level level = LOG_LEVEL_INFO;
 
 	if (state == adapter->state && strcmp(reason, adapter->reason) == 0)
 		return;
-	if (state == BLE_ADAPTER_STARTING)
+	if (state == BLE_ADAPTER_BLOCKED)
+		level = LOG_LEVEL_ERROR;
+	else if (state == BLE_ADAPTER_FAILED)
+		level = LOG_LEVEL_WARNING;
+	else if (state == BLE_ADAPTER_STARTING)
 		level = LOG_LEVEL_DEBUG;
 	log_at(level, "hci%u (%s): %s -> %s%s%s", adapter->index, adapter->address,
 	       ble_adapter_state_name(adapter->state), ble_adapter_state_name(state),
@@ -192,7 +195,8 @@ static void on_power_set(void *userdata, sd_bus_message *reply)
 	struct adapter *adapter = userdata;
 
 	if (sd_bus_message_is_method_error(reply, "org.bluez.Error.Blocked")) {
-		set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
+		set_state(adapter, BLE_ADAPTER_BLOCKED,
+			  "switched off by rfkill: rfkill unblock bluetooth");
 		loop_timer_start(&adapter->timer, BLOCKED_RETRY_MS);
 	} else if (sd_bus_message_is_method_error(reply, NULL)) {
 		fail(adapter, "Powered", reply);
@@ -219,7 +223,8 @@ static void run(struct adapter *adapter)
 	loop_timer_stop(&adapter->timer);
 	adapter->cycling = false;
 	if (!adapter->powered && adapter->blocked)
-		set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
+		set_state(adapter, BLE_ADAPTER_BLOCKED,
+			  "switched off by rfkill: rfkill unblock bluetooth");
 	else if (!adapter->powered)
 		power_on(adapter);
 	else

@@ -46,6 +46,8 @@ const char *ble_state_name(enum ble_state state)
 		return "no-bus";
 	case BLE_STATE_NO_BLUETOOTHD:
 		return "no-bluetoothd";
+	case BLE_STATE_NO_ACCESS:
+		return "no-access";
 	case BLE_STATE_NO_ADAPTER:
 		return "no-adapter";
 	case BLE_STATE_NOT_SCANNING:
@@ -163,10 +165,13 @@ static void choose_adapter(struct ble *ble)
 
 static void set_state(struct ble *ble, enum ble_state state, const char *reason)
 {
+	/* The others are logged where they come about. */
+	bool fault = state == BLE_STATE_NO_ADAPTER || state == BLE_STATE_NO_ACCESS;
+
 	if (state == ble->state && strcmp(reason, ble->reason) == 0)
 		return;
-	log_debug("Bluetooth: %s -> %s%s%s", ble_state_name(ble->state), ble_state_name(state),
-		  reason[0] ? ": " : "", reason);
+	log_at(fault ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG, "Bluetooth: %s -> %s%s%s",
+	       ble_state_name(ble->state), ble_state_name(state), reason[0] ? ": " : "", reason);
 	if (state != ble->state)
 		ble->since_ms = util_now_ms();
 	ble->state = state;

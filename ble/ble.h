@@ -51,6 +51,7 @@ const char *ble_adapter_state_name(enum ble_adapter_state state);
 enum ble_state {
 	BLE_STATE_NO_BUS, /* D-Bus not reachable */
 	BLE_STATE_NO_BLUETOOTHD, /* org.bluez has no owner */
+	BLE_STATE_NO_ACCESS, /* org.bluez is there, and D-Bus does not let us speak to it */
 	BLE_STATE_NO_ADAPTER, /* none, or not the one configured */
 	BLE_STATE_NOT_SCANNING, /* adapter in use is not scanning: see its state */
 	BLE_STATE_SCANNING,

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/log.h"
 #include "agent/util.h"
@@ -108,15 +109,28 @@ static int read_snapshot(struct bluez *bluez, sd_bus_message *m, bool adapters)
 	return r;
 }
 
+/* It is there, and does not say what it has. */
+static void refused(struct bluez *bluez, enum ble_state state, const char *reason)
+{
+	bluez->handler.on_gone(bluez->userdata, state, reason);
+	loop_timer_start(&bluez->retry, RETRY_MS);
+}
+
 static void on_objects(void *userdata, sd_bus_message *reply)
 {
 	struct bluez *bluez = userdata;
 	char text[BUS_ERROR_TEXT];
 	int r;
 
+	if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_ACCESS_DENIED)) {
+		snprintf(text, sizeof(text),
+			 "user %u may not talk to bluetoothd: allow it in a D-Bus policy",
+			 (unsigned)geteuid());
+		refused(bluez, BLE_STATE_NO_ACCESS, text);
+		return;
+	}
 	if (sd_bus_message_is_method_error(reply, NULL)) {
-		log_warning("bluetoothd: cannot list its objects: %s", bus_error_text(reply, text));
-		loop_timer_start(&bluez->retry, RETRY_MS);
+		refused(bluez, BLE_STATE_NO_BLUETOOTHD, bus_error_text(reply, text));
 		return;
 	}
 	if (bluez->reported)

@@ -85,7 +85,7 @@ int endpoint_parse(const char *url, struct endpoint *ret, const char **ret_what)
 		return -EINVAL;
 	}
 	if (!all_printable(url) || strchr(url, '#')) {
-		*ret_what = "the URL has a space, a control character or a #";
+		*ret_what = "the URL has a #, a space, or a letter that a URL does not have";
 		return -EINVAL;
 	}
 	rest = url + strlen(SCHEME);

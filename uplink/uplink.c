@@ -33,7 +33,7 @@ struct uplink {
 	enum uplink_state state;
 	uint64_t since_ms;
 	uint64_t retry_ms;
-	char error[ENDPOINT_HOST_MAX + WEBSOCKET_REASON + 64];
+	char error[ENDPOINT_HOST_MAX + WEBSOCKET_REASON + 96];
 	uint64_t error_ms;
 	char hotspot_name[MESSAGE_NAME_MAX + 1];
 	uint8_t hello[512]; /* waits to be sent while hello_len > 0 */
@@ -88,8 +88,9 @@ static uint32_t random_word(void)
 
 static void failed(struct uplink *uplink, unsigned code)
 {
+	/* Nothing but a person changes it: who admits the hotspot, or who gave two hubs one key. */
 	bool hopeless = code == MESSAGE_WS_NOT_AUTHENTICATED || code == MESSAGE_WS_NOT_ALLOWED ||
-			code == MESSAGE_WS_VERSION;
+			code == MESSAGE_WS_REPLACED || code == MESSAGE_WS_VERSION;
 	uint32_t wait_ms;
 
 	uplink->error_ms = util_now_ms();
@@ -97,8 +98,9 @@ static void failed(struct uplink *uplink, unsigned code)
 		wait_ms = backoff_longest(&uplink->backoff, random_word());
 	else
 		wait_ms = backoff_next(&uplink->backoff, random_word());
-	log_warning("uplink: %s; next attempt in %u.%u s", uplink->error, wait_ms / 1000,
-		    wait_ms % 1000 / 100);
+	log_at(hopeless ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+	       "uplink: %s; next attempt in %u.%u s", uplink->error, wait_ms / 1000,
+	       wait_ms % 1000 / 100);
 	wait_for_retry(uplink, wait_ms);
 }
 
@@ -206,6 +208,10 @@ static void describe_end(struct uplink *uplink, bool by_peer, unsigned code, con
 			 uplink->endpoint.port, reason);
 	else if (code == WEBSOCKET_NO_HANDSHAKE)
 		snprintf(uplink->error, size, "%s", reason);
+	else if (by_peer && code == MESSAGE_WS_REPLACED)
+		snprintf(uplink->error, size,
+			 "closed by the server (%u): another hotspot has this one's key: %s", code,
+			 reason);
 	else if (by_peer)
 		snprintf(uplink->error, size, "closed by the server (%u): %s", code, reason);
 	else if (code == MESSAGE_WS_BAD_MESSAGE)

@@ -61,7 +61,10 @@ async def test_check_config_valid(directory):
     empty = directory / "empty.conf"
     empty.write_text("")
     for path in (VALID, empty):
-        assert await run(DAEMON, "--check-config", path) == (0, f"{path}: valid\n", "")
+        assert await run(DAEMON, "--check-config", path) == \
+            (0, f"{path}: valid, but uplink.url is empty: nobody is told\n", "")
+    empty.write_text('uplink: { url = "wss://hub.example.com/relay"; };')
+    assert await run(DAEMON, "--check-config", empty) == (0, f"{empty}: valid\n", "")
 
 
 def test_every_option_is_documented():
@@ -339,3 +342,12 @@ async def test_log_level(directory):
     assert " error " in quiet.err and " info " not in quiet.err
     assert " error " in loud.err and " info " in loud.err
     assert render(agent.options) == agent.config.read_text()
+
+
+async def test_hangup_signal(directory):
+    """SIGHUP does not end it, and the log says that it does not reload either."""
+    async with running_lab(directory) as lab:
+        await lab.working()
+        lab.agent.process.send_signal(signal.SIGHUP)
+        await lab.agent.wait_for_log("restart to change it")
+        assert (await lab.agent.status())["working"]

@@ -209,9 +209,9 @@ async def test_rfkill(directory):
         lab.sim.set_rfkill(0, True)
         status = await lab.agent.wait_for_status(
             lambda s: s["bluetooth"]["adapters"][0]["state"] == "blocked")
-        assert status["bluetooth"]["reason"] == "switched off by rfkill"
-        assert "rfkill" in status["summary"]
-        assert "switched off by rfkill" in await lab.agent.wait_for_log(" warning hci0")
+        assert status["bluetooth"]["reason"] == "switched off by rfkill: rfkill unblock bluetooth"
+        assert "rfkill unblock" in status["summary"]
+        assert "switched off by rfkill" in await lab.agent.wait_for_log(" error   hci0")
         assert len(lab.sim.called("Set")) <= 1
         lab.sim.set_rfkill(0, False)
         await lab.scanning(BACK_S)
@@ -241,6 +241,20 @@ async def test_discovery_fails(directory):
         assert "the moon is full" in await lab.agent.wait_for_log(" warning hci0")
         await until(lambda: len(lab.sim.called("StartDiscovery")) >= 2)
         lab.sim.adapters[0].discovery_error = None
+        await lab.scanning(BACK_S)
+        await reports_again(lab)
+
+
+async def test_access_denied(directory):
+    """A D-Bus policy that does not let the agent speak to bluetoothd is named as such, once."""
+    async with running_lab(directory, start_sim=False) as lab:
+        lab.sim.objects_error = ("org.freedesktop.DBus.Error.AccessDenied", "Rejected")
+        await lab.sim.start()
+        status = await lab.agent.wait_for_status(lambda s: s["bluetooth"]["state"] == "no-access")
+        assert "may not talk to bluetoothd: allow it in a D-Bus policy" in status["summary"]
+        await until(lambda: len(lab.sim.called("GetManagedObjects")) >= 3)
+        assert lab.agent.log.count(" error   Bluetooth: ") == 1
+        lab.sim.objects_error = None
         await lab.scanning(BACK_S)
         await reports_again(lab)
 

@@ -99,22 +99,25 @@ async def test_not_working(directory):
             return page.out.splitlines()[0]
 
         await lab.agent.wait_for_status(lambda s: s["bluetooth"]["state"] == "no-bluetoothd")
-        assert await first_line(3) == \
-            "Not working: Bluetooth: no-bluetoothd: bluetoothd is not running"
+        await lab.agent.wait_for_status(lambda s: "error" in s["uplink"])
+        line = await first_line(3)
+        assert line.startswith("Not working: bluetoothd is not running: start the bluetooth "
+                               "service; and no cloud: cannot connect to 127.0.0.1")
         assert (await run(CTL, "-s", lab.agent.socket, "devices")).out == "No device heard yet.\n"
         await lab.sim.start()
         await lab.scanning()
         await lab.agent.wait_for_status(lambda s: "error" in s["uplink"])
         line = await first_line(3)
-        assert line.startswith("Not working: uplink ") and "onnection refused" in line
+        assert line.startswith("Not working: no cloud: ") and "onnection refused" in line
         await lab.cloud.start()
         await lab.up()
-        assert await first_line(0) == "Working: 0 devices present, uplink up"
+        assert await first_line(0) == "Working, but no device heard yet"
         assert await lab.agent.stop() == 0
         lab.agent.options["uplink"]["url"] = ""
         await lab.agent.start()
         await lab.scanning()
-        assert await first_line(3) == "Not working: no uplink.url is configured"
+        assert await first_line(3) == \
+            "Not working: no cloud: set uplink.url in the configuration"
 
 
 async def test_socket(directory):

@@ -591,6 +591,7 @@ class BluezSim:
         self.temporary_timeout_s = temporary_timeout_s
         self.connect_timeout_s = connect_timeout_s      # of an attempt at a device not there
         self.startup_delay_s = startup_delay_s          # until adapters power on after start()
+        self.objects_error: tuple[str, str] | None = None   # answer of GetManagedObjects
         self.gatt_cache = True                          # GATT objects outlive the link
         self.delivered: Counter[uuid.UUID] = Counter()
         self.noise_delivered = 0
@@ -1285,6 +1286,8 @@ class BluezSim:
         return method(msg, target)
 
     def _get_managed_objects(self, _msg: Message, _target: Any) -> Any:
+        if self.objects_error:
+            raise DBusError(*self.objects_error)
         return "a{oa{sa{sv}}}", [{o.path: _with_standard(o) for o in self._objects.values()}]
 
     def _get(self, msg: Message, target: Any) -> Any:
