@@ -5,7 +5,7 @@
 #   make check      unit and integration tests; make test: also real BlueZ in QEMU
 #   make lint fuzz bench install clean
 #
-# SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too.
+# SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too. V=1 shows commands.
 
 VERSION := 0.1.0
 
@@ -46,18 +46,21 @@ SHELL_FILES = .ci/run packaging/install-deps tests/vm/run tests/vm/init
 
 all: $(PROGRAMS)
 
+# V=1 shows the whole commands.
+say = @$(if $(V),,echo "$1";)$(if $(V),set -x;)
+
 $(BUILD)/blecon-hotspotd: $(BUILD)/agent/main.o $(OBJECTS)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/blecon-hotspotctl: $(BUILD)/agent/ctl.o $(BUILD)/agent/util.o
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(shell pkg-config --libs json-c)
+	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(shell pkg-config --libs json-c)
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call say,$(CC) $<) $(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(OBJECTS)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
 unit-tests: $(UNIT_TESTS)
 
