@@ -16,6 +16,8 @@ import asyncio
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,12 +33,16 @@ from private_bus import PrivateBus, die_with
 
 SIMULATED_DEVICES = 5
 ASK_EVERY_S = 15
+WIDE = 120                  # columns in which a line with a Device URL fits
+DEVICE_ID = re.compile(r"([0-9a-f]{4})[0-9a-f]{4}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 COLOURS = {"cloud": 36, "device": 33, "agent": 32, "demo": 35}
 
 
 def say(who: str, text: str) -> None:
-    """A line of one of the parts."""
+    """A line of one of the parts. In a narrow terminal the Device IDs of what happens are cut."""
     label = f"{who:>6} |"
+    if who != "demo" and sys.stdout.isatty() and shutil.get_terminal_size().columns < WIDE:
+        text = DEVICE_ID.sub(r"\1…", text)
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         label = f"\033[{COLOURS[who]}m{label}\033[0m"
     print(f"{label} {text}", flush=True)
@@ -171,8 +177,7 @@ class Demo:
                     self.programs / "blecon-hotspotctl", "--socket", self.socket, command,
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
                 output, _ = await process.communicate()
-                for line in output.decode(errors="replace").splitlines():
-                    say("demo", f"  {line}")
+                print(output.decode(errors="replace"), end="", flush=True)
                 self.seen.add(command)
             await asyncio.sleep(60)
 
