@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's cloud: the other side of uplink/PROTOCOL.md, written from that text alone.
 
+Here are the sessions, the connection of a hotspot, the cloud itself and the program; the messages
+are in cloud_protocol.py, what lasts in cloud_store.py, the events in cloud_events.py.
+
 In a test, within asyncio:
 
     cloud = Cloud(*tls.make_server_cert(directory))
@@ -18,8 +21,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
-import json
 import os
 import signal
 import ssl
@@ -28,383 +29,31 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cbor2
 import websockets
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
 from websockets.exceptions import ConnectionClosed
 
 import e2e
-from device import ANNOUNCES, ASKS, URL_PREFIX
+from cloud_events import Event, EventLog, describe, print_event, print_json
+from cloud_protocol import (
+    ACCEPT, CHALLENGE, CLOSE, CREDIT, DATA, DONE, FIELDS, GOAWAY, HELLO, MAX_REASON,
+    NOT_ALLOWED, NOT_AUTHENTICATED, NOT_SERVED, OPEN, PROTOCOL_ERROR, REFUSED, REPLACED, SIGHTINGS,
+    SIGHTINGS_ACK, STATES, STATS, SUBPROTOCOL, WELCOME, WRONG_VERSION, BadMessage, Refused,
+    Sighting, decode, hotspot_id_of, signature_is_good, signed_bytes)
+from cloud_store import Spotted, Store, load_device_key
 
-SUBPROTOCOL = "hotspot-relay.v1"
-VERSION = 1
-MAX_MESSAGE = 65536
-MAX_DEPTH = 16              # of nested arrays and maps; the protocol needs 3
-MAX_REASON = 123            # bytes, of a WebSocket close frame
+# With what the lab and the tests take from here that is defined in the other files.
+__all__ = [
+    "ACCEPT", "CHALLENGE", "CREDIT", "DATA", "HELLO", "HELLO_TIMEOUT_S", "OPEN", "SIGHTINGS",
+    "SIGHTINGS_ACK", "STATES", "SUBPROTOCOL", "WELCOME", "Cloud", "Hotspot", "RelaySession",
+    "describe", "heard", "hotspot_id_of", "reversed_request"]
+
 CREDITS = 16
 HELLO_TIMEOUT_S = 10.0
-
-CHALLENGE, HELLO, WELCOME = 1, 2, 3
-SIGHTINGS, SIGHTINGS_ACK = 10, 11
-OPEN, ACCEPT, DATA, CREDIT, CLOSE = 20, 21, 22, 23, 24
-STATS, GOAWAY = 30, 31
-
-BAD_MESSAGE, NOT_AUTHENTICATED, NOT_ALLOWED, REPLACED, WRONG_VERSION = 4400, 4401, 4403, 4409, 4426
-DONE, REFUSED, NOT_SERVED, PROTOCOL_ERROR = 0, 3, 5, 8
-
-STATES = ("appeared", "present", "lost")
-LOST = 2
-BEARERS = ("GATT", "L2CAP")
-
-Event = dict[str, Any]
-
-
-# --- Messages ---
-
-class Refused(Exception):
-    """Closes the connection, with a WebSocket close code."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-class BadMessage(Refused):
-    """A message that the protocol does not allow."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(BAD_MESSAGE, reason)
-
-
-class Other:
-    """A CBOR item of a kind the protocol has no use for: tagged, simple or a float."""
-
-
-class _Reader:
-    """CBOR as the protocol has it: definite lengths, heads in shortest form."""
-
-    _SMALLEST = {0: 0, 1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}   # value, by bytes of the head
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._pos = 0
-
-    def whole(self) -> Any:
-        """The one item that the data is."""
-        item = self._item(0)
-        if self._pos != len(self._data):
-            raise BadMessage("bytes after the message")
-        return item
-
-    def _take(self, length: int) -> bytes:
-        start, self._pos = self._pos, self._pos + length
-        if self._pos > len(self._data):
-            raise BadMessage("message ends within an item")
-        return self._data[start:self._pos]
-
-    def _head(self) -> tuple[int, int]:
-        byte = self._take(1)[0]
-        major, info = byte >> 5, byte & 31
-        if info < 24:
-            return major, info
-        if info > 27:
-            raise BadMessage("item of indefinite length or reserved form")
-        size = 1 << (info - 24)
-        value = int.from_bytes(self._take(size), "big")
-        if value < (32 * (size == 1) if major == 7 else self._SMALLEST[size]):
-            raise BadMessage("item not in shortest form")
-        return major, value
-
-    def _item(self, depth: int) -> Any:
-        major, value = self._head()
-        if major == 0:
-            return value
-        if major == 1:
-            return -1 - value
-        if major == 2:
-            return self._take(value)
-        if major == 3:
-            try:
-                return self._take(value).decode()
-            except UnicodeDecodeError:
-                raise BadMessage("text is not UTF-8") from None
-        if major == 7:
-            return Other()
-        if depth == MAX_DEPTH:
-            raise BadMessage("items nested too deeply")
-        if major == 4:
-            return [self._item(depth + 1) for _ in range(value)]
-        if major == 5:
-            pairs = [(self._item(depth + 1), self._item(depth + 1)) for _ in range(value)]
-            return {key: item for key, item in pairs if isinstance(key, str)}
-        self._item(depth + 1)
-        return Other()
-
-
-Check = Callable[[Any], Any]    # the field's value, or BadMessage
-
-
-def _uint(value: Any, limit: int = 2**64 - 1) -> int:
-    if type(value) is not int or not 0 <= value <= limit:
-        raise BadMessage("unsigned integer expected")
-    return value
-
-
-_uint32 = partial(_uint, limit=2**32 - 1)
-
-
-def _int8(value: Any) -> int:
-    if type(value) is not int or not -128 <= value <= 127:
-        raise BadMessage("dBm expected")
-    return value
-
-
-def _bytes(value: Any, length: int | None = None) -> bytes:
-    if not isinstance(value, bytes) or length not in (None, len(value)):
-        raise BadMessage("byte string expected" + (f" of {length} bytes" if length else ""))
-    return value
-
-
-def _device_id(value: Any) -> uuid.UUID:
-    return uuid.UUID(bytes=_bytes(value, 16))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise BadMessage("text expected")
-    return value
-
-
-def _map(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BadMessage("map expected")
-    return value
-
-
-def _info(value: Any) -> dict[str, Any]:
-    _bytes(_map(value).get("run"), 8)
-    return value
-
-
-def _fields(values: Any, checks: tuple[Check, ...]) -> list[Any]:
-    if not isinstance(values, list):
-        raise BadMessage("array expected")
-    if len(values) < len(checks):
-        raise BadMessage("field missing")
-    return [check(value) for check, value in zip(checks, values)]
-
-
-def _list(value: Any, check: Check) -> list[Any]:
-    if not isinstance(value, list):
-        raise BadMessage("array expected")
-    return [check(item) for item in value]
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """What a hotspot has heard of a device since it last said so."""
-
-    device_id: uuid.UUID
-    service_data: bytes
-    first_age_ms: int
-    last_age_ms: int
-    count: int
-    rssi_last: int
-    rssi_min: int
-    rssi_max: int
-    state: int
-    adapter: int
-
-
-def _sighting(value: Any) -> Sighting:
-    sighting = Sighting(*_fields(value, (
-        _device_id, _bytes, _uint, _uint, _uint, _int8, _int8, _int8,
-        partial(_uint, limit=LOST), _uint)))
-    if sighting.first_age_ms < sighting.last_age_ms:
-        raise BadMessage("last seen before first seen")
-    if sighting.rssi_min > sighting.rssi_max:
-        raise BadMessage("RSSI minimum over maximum")
-    if sighting.count == 0 and sighting.state != LOST:
-        raise BadMessage("sighting that counts nothing")
-    return sighting
-
-
-def _batch(value: Any) -> int:
-    if _uint(value) == 0:
-        raise BadMessage("batches count from 1")
-    return value
-
-
-_resume = partial(_list, check=partial(_fields, checks=(_uint32, _uint)))
-
-FIELDS: dict[int, tuple[Check, ...]] = {
-    HELLO: (_uint, partial(_bytes, length=16), partial(_bytes, length=65),
-            partial(_bytes, length=64), _info, _resume),
-    SIGHTINGS: (_batch, partial(_list, check=_sighting)),
-    OPEN: (_uint32, _device_id, _bytes, partial(_uint, limit=1), _uint, _int8),
-    DATA: (_uint32, _uint, _uint, _bytes),
-    CREDIT: (_uint32, _uint32, _uint),
-    CLOSE: (_uint32, _uint, _text),
-    STATS: (_map,),
-}
-
-
-def decode(message: bytes | str) -> tuple[int, list[Any]]:
-    """A message's type and checked fields; none for a type a hotspot does not send. Refused."""
-    if isinstance(message, str):
-        raise BadMessage("text message")
-    if len(message) > MAX_MESSAGE:
-        raise BadMessage(f"message of {len(message)} bytes")
-    items = _Reader(message).whole()
-    if not isinstance(items, list) or not items:
-        raise BadMessage("not an array with a type")
-    kind = _uint(items[0])
-    if kind == HELLO and len(items) > 1 and _uint(items[1]) != VERSION:
-        raise Refused(WRONG_VERSION, f"version {items[1]}")
-    try:
-        return kind, _fields(items[1:], FIELDS.get(kind, ()))
-    except BadMessage as err:
-        raise BadMessage(f"message {kind}: {err}") from None
-
-
-def hotspot_id_of(public_key: bytes) -> uuid.UUID:
-    """The UUIDv8 that belongs to a hotspot's key."""
-    digest = bytearray(hashlib.sha256(public_key).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x80
-    digest[8] = digest[8] & 0x3F | 0x80
-    return uuid.UUID(bytes=bytes(digest))
-
-
-def signed_bytes(nonce: bytes, hotspot_id: bytes, authority: str) -> bytes:
-    """What a HELLO's signature covers."""
-    return SUBPROTOCOL.encode() + b"\0" + nonce + hotspot_id + authority.encode()
-
-
-def _signature_is_good(public_key: bytes, signature: bytes, covered: bytes) -> bool:
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    try:
-        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_key)
-        key.verify(encode_dss_signature(r, s), covered, ec.ECDSA(SHA256()))
-    except (ValueError, InvalidSignature):
-        return False
-    return True
-
-
-# --- What lasts ---
-
-class _Log:
-    """JSON lines in a file, on the disk when append() returns. A torn last line is cut off."""
-
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        data = path.read_bytes()
-        end = data.rfind(b"\n") + 1
-        os.ftruncate(self._fd, end)
-        self.entries = [json.loads(line) for line in data[:end].splitlines()]
-
-    def append(self, entry: dict[str, Any]) -> None:
-        """Write one entry."""
-        line = memoryview(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
-        while line:
-            line = line[os.write(self._fd, line):]
-        os.fsync(self._fd)
-
-    def close(self) -> None:
-        """No more entries."""
-        os.close(self._fd)
-
-
-@dataclass
-class Spotted:
-    """What the cloud knows of a device by its adverts."""
-
-    count: int = 0              # adverts, all hotspots
-    reports: int = 0
-    state: int = LOST
-    service_data: bytes = b""
-    rssi: int = 127             # dBm, 127 for not available
-    hotspot_id: uuid.UUID | None = None     # of the last report
-
-    @property
-    def flags(self) -> int:
-        """The first byte of the service data."""
-        return self.service_data[0] if self.service_data else 0
-
-
-class Store:
-    """Sightings and device keys; without a directory they last as long as the object."""
-
-    def __init__(self, directory: Path | None) -> None:
-        self.devices: dict[uuid.UUID, Spotted] = {}
-        self.device_keys: dict[uuid.UUID, bytes] = {}
-        self._batches: set[tuple[uuid.UUID, bytes, int]] = set()
-        self._sightings_log = self._keys_log = None
-        if directory:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._sightings_log = _Log(directory / "sightings.jsonl")
-            self._keys_log = _Log(directory / "device-keys.jsonl")
-            for entry in self._sightings_log.entries:
-                self._count(uuid.UUID(entry["hotspot_id"]), bytes.fromhex(entry["run"]),
-                            entry["batch"], map(_sighting_of_json, entry["sightings"]))
-            for entry in self._keys_log.entries:
-                key = bytes.fromhex(entry["public_key"])
-                self.device_keys[uuid.UUID(entry["device_id"])] = key
-
-    def add_batch(self, hotspot_id: uuid.UUID, run: bytes, batch: int,
-                  sightings: list[Sighting]) -> bool:
-        """Store a batch; False if it is there already."""
-        if (hotspot_id, run, batch) in self._batches:
-            return False
-        if self._sightings_log:
-            self._sightings_log.append({
-                "hotspot_id": str(hotspot_id), "run": run.hex(), "batch": batch,
-                "received_ms": int(time.time() * 1000),
-                "sightings": [_json_of_sighting(s) for s in sightings]})
-        self._count(hotspot_id, run, batch, sightings)
-        return True
-
-    def _count(self, hotspot_id: uuid.UUID, run: bytes, batch: int,
-               sightings: Iterable[Sighting]) -> None:
-        self._batches.add((hotspot_id, run, batch))
-        for sighting in sightings:
-            device = self.devices.setdefault(sighting.device_id, Spotted())
-            device.count += sighting.count
-            device.reports += 1
-            device.state = sighting.state
-            device.service_data = sighting.service_data
-            device.rssi = sighting.rssi_last
-            device.hotspot_id = hotspot_id
-
-    def add_device_key(self, device_id: uuid.UUID, public_key: bytes) -> None:
-        """Register a device's key, for good."""
-        self.device_keys[device_id] = public_key
-        if self._keys_log:
-            self._keys_log.append({"device_id": str(device_id), "public_key": public_key.hex()})
-
-    def close(self) -> None:
-        """Close its files."""
-        for log in (self._sightings_log, self._keys_log):
-            if log:
-                log.close()
-
-
-def _json_of_sighting(sighting: Sighting) -> dict[str, Any]:
-    return {**vars(sighting), "device_id": str(sighting.device_id),
-            "service_data": sighting.service_data.hex()}
-
-
-def _sighting_of_json(entry: dict[str, Any]) -> Sighting:
-    return Sighting(**(entry | {"device_id": uuid.UUID(entry["device_id"]),
-                                "service_data": bytes.fromhex(entry["service_data"])}))
 
 
 # --- Sessions ---
@@ -614,8 +263,8 @@ class Hotspot:
         hotspot_id, authority = uuid.UUID(bytes=id_bytes), self._authority()
         if hotspot_id != hotspot_id_of(public_key):
             raise Refused(NOT_AUTHENTICATED, "hotspot_id is not of this key")
-        if not _signature_is_good(public_key, signature,
-                                  signed_bytes(nonce, id_bytes, authority)):
+        if not signature_is_good(public_key, signature,
+                                 signed_bytes(nonce, id_bytes, authority)):
             raise Refused(NOT_AUTHENTICATED, f"signature is not good at {authority}")
         if self.cloud.allow is not None and hotspot_id not in self.cloud.allow:
             raise Refused(NOT_ALLOWED, f"hotspot {hotspot_id} is not allowed")
@@ -725,7 +374,7 @@ def reversed_request(request: bytes) -> bytes:
     return request[::-1]
 
 
-class Cloud:
+class Cloud(EventLog):
     """A server for hotspots, and all it has seen.
 
     cert and key: PEM files. state: a directory to keep sightings, device keys and its own X25519
@@ -760,6 +409,7 @@ class Cloud:
                  raw_handler: Callable[[RelaySession, int, bytes], list[bytes]] | None = None,
                  on_event: Callable[[Event], None] | None = None, keep_events: bool = True,
                  record_raw: bool = False) -> None:
+        super().__init__(on_event, keep_events)
         self.host = host
         self.port = port                    # the one in use after start()
         self.state = state
@@ -771,11 +421,10 @@ class Cloud:
         self.authorities = authorities
         self.handler = handler
         self.raw_handler = raw_handler
-        self.device_key = device_key or _device_key(state and state / "device.key")
+        self.device_key = device_key or load_device_key(state and state / "device.key")
         self.device_public_key = e2e.public_bytes(self.device_key)
         self.store = Store(None)
         self.hotspots: dict[uuid.UUID, Hotspot] = {}
-        self.events: list[Event] = []
         self.raw: list[tuple[str, bytes | str]] = []
         self.stopping = False
 
@@ -788,11 +437,8 @@ class Cloud:
         self.withhold_credits = False
 
         self._provisioned = dict(device_keys or {})
-        self._on_event = on_event
-        self._keep_events = keep_events
         self._record_raw = record_raw
         self._connections: set[Hotspot] = set()
-        self._waiting: set[tuple[Callable[[Event], bool], asyncio.Future[Event]]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Any = None
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -899,123 +545,12 @@ class Cloud:
         if self._record_raw:
             self.raw.append((direction, message))
 
-    def emit(self, name: str, **fields: Any) -> None:
-        """Note an event."""
-        event = {"event": name, "time": time.time(), **fields}
-        if self._keep_events:
-            self.events.append(event)
-        if self._on_event:
-            self._on_event(event)
-        for matches, future in list(self._waiting):
-            if not future.done() and matches(event):
-                future.set_result(event)
-
-    def find(self, name: str, **fields: Any) -> list[Event]:
-        """The events of a name with these fields, oldest first."""
-        return [event for event in self.events if _matches(event, name, fields)]
-
-    async def wait_for(self, name: str, timeout_s: float = 5.0, count: int = 1,
-                       **fields: Any) -> Event:
-        """The count-th event of a name with these fields, of all since it was made.
-
-        TimeoutError if it does not come.
-        """
-        found = self.find(name, **fields)
-        if len(found) >= count:
-            return found[count - 1]
-        missing = count - len(found)
-
-        def matches(event: Event) -> bool:
-            nonlocal missing
-            missing -= _matches(event, name, fields)
-            return missing == 0
-
-        waiting = matches, asyncio.get_running_loop().create_future()
-        self._waiting.add(waiting)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await waiting[1]
-        finally:
-            self._waiting.discard(waiting)
-
-
-def _matches(event: Event, name: str, fields: dict[str, Any]) -> bool:
-    return event["event"] == name and all(event.get(k) == v for k, v in fields.items())
-
-
-def _device_key(path: Path | None) -> X25519PrivateKey:
-    """The key in a file of 64 hex digits, which is made if it is not there."""
-    if path is None:
-        return X25519PrivateKey.generate()
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = e2e.private_bytes(X25519PrivateKey.generate()).hex() + "\n"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-    return X25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text()))
-
 
 # --- The program ---
 
 def heard(request: bytes) -> bytes:
     """An answer for people."""
     return b"cloud heard: " + request
-
-
-def describe(event: Event) -> str | None:
-    """An event as a line for people; None for those that are of no interest to them."""
-    name = event["event"]
-    url = f"{URL_PREFIX}{event['device_id']}" if "device_id" in event else ""
-    if name == "sighting":
-        return f"spotted {url} rssi {event['rssi_last']} dBm {_flags(event['service_data'])} " \
-               f"state {STATES[event['state']]}"
-    if name == "open":
-        return f"opened {url} session {event['session']} over {BEARERS[event['bearer']]}, " \
-               f"frames of {event['max_frame']} bytes"
-    if name in ("request", "answer"):
-        return f"{name} {url} {len(event['data'])} bytes {_excerpt(event['data'])}"
-    if name == "close":
-        return f"closed {url} session {event['session']} by {event['by']} code {event['code']} " \
-               f"{event['reason']}".rstrip()
-    if name == "hello":
-        return f"hotspot {event['hotspot_id']} connected, {event['agent']}"
-    if name == "refused":
-        return f"refused a hotspot, code {event['code']}: {event['reason']}"
-    if name == "bad_message":
-        return f"hotspot {event['hotspot_id']} sent a bad message: {event['reason']}"
-    if name == "disconnected" and event["hotspot_id"]:
-        return f"hotspot {event['hotspot_id']} disconnected, code {event['code']} " \
-               f"{event['reason']}".rstrip()
-    return None
-
-
-def _flags(service_data: bytes) -> str:
-    if not service_data:
-        return "flags none"
-    flags = service_data[0]
-    return f"flags {flags:#04x}" + " asks" * bool(flags & ASKS) + " announces" * bool(
-        flags & ANNOUNCES)
-
-
-def _excerpt(data: bytes) -> str:
-    text = data[:60].decode(errors="replace")
-    return f'"{text}"' if text.isprintable() else data[:30].hex()
-
-
-def _json_value(value: Any) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _print_event(event: Event) -> None:
-    line = describe(event)
-    if line:
-        print(line, flush=True)
-
-
-def _print_json(event: Event) -> None:
-    if "device_id" in event:
-        event = {**event, "device_url": f"{URL_PREFIX}{event['device_id']}"}
-    print(json.dumps(event, default=_json_value), flush=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -1049,19 +584,19 @@ async def _main(args: argparse.Namespace) -> None:
                 if getattr(args, name) is not None}
     cloud = Cloud(
         args.cert, args.key, host=host.strip("[]"), port=int(port), state=args.state,
-        device_key=_device_key(args.device_key) if args.device_key else None, settings=settings,
+        device_key=load_device_key(args.device_key) if args.device_key else None, settings=settings,
         allow=set(args.allow) if args.allow else None,
         authorities=set(args.authority) if args.authority else None,
         handler=heard if args.heard else reversed_request,
-        on_event=_print_json if args.json else _print_event, keep_events=False)
+        on_event=print_json if args.json else print_event, keep_events=False)
     cloud.refuse_devices = set(args.refuse)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await cloud.start()
     if args.json:
-        _print_json({"event": "listening", "time": time.time(), "url": cloud.url,
-                     "device_public_key": cloud.device_public_key})
+        print_json({"event": "listening", "time": time.time(), "url": cloud.url,
+                    "device_public_key": cloud.device_public_key})
     else:
         print(f"listening on {cloud.url}", flush=True)
         print(f"devices trust {cloud.device_public_key.hex()}", flush=True)
