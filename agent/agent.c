@@ -209,10 +209,13 @@ static int start_ble(struct agent *agent)
 		.on_status = on_ble_status,
 		.on_advert = on_advert,
 	};
+	const struct settings *s = agent->settings;
 	const struct ble_config config = {
-		.adapter = agent->settings->bluetooth.adapter,
-		.duplicate_data = agent->settings->bluetooth.duplicate_data,
-		.max_devices = (unsigned)agent->settings->devices.max,
+		.adapters = (const char *const *)s->bluetooth.adapters.items,
+		.n_adapters = s->bluetooth.adapters.n,
+		.silence_ms = (uint32_t)s->bluetooth.silence_s * 1000,
+		.duplicate_data = s->bluetooth.duplicate_data,
+		.max_devices = (unsigned)s->devices.max,
 	};
 
 	return ble_new(agent->loop, &config, &handler, agent, &agent->ble);

@@ -162,6 +162,21 @@ static const char *duration(double s, char ret[24])
 	return ret;
 }
 
+/* What is done about an adapter that hears nothing. */
+static void print_supervisor(struct json_object *s)
+{
+	char t[24];
+
+	if (!s || strcmp(text(s, "step"), "watching") == 0)
+		return;
+	printf("           %s\n", text(s, "cause"));
+	printf("           %s %s ago", text(s, "step"), duration(seconds(s, "step_s"), t));
+	if (seconds(s, "next_in_s") > 0)
+		printf(", next in %s", duration(seconds(s, "next_in_s"), t));
+	printf("; %lld restarts, %lld power cycles\n", (long long)number(s, "restarts"),
+	       (long long)number(s, "power_cycles"));
+}
+
 static void print_bluetooth(struct json_object *bluetooth)
 {
 	struct json_object *adapters = get(bluetooth, "adapters");
@@ -186,6 +201,7 @@ static void print_bluetooth(struct json_object *bluetooth)
 		if (has(a, "last_advert_s"))
 			printf(", last %s ago", duration(seconds(a, "last_advert_s"), t));
 		putchar('\n');
+		print_supervisor(get(a, "supervisor"));
 	}
 }
 

@@ -7,13 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include "agent/util.h"
 #include "uplink/endpoint.h"
 
-enum type { TYPE_INT, TYPE_BOOL, TYPE_STRING };
+enum type { TYPE_INT, TYPE_BOOL, TYPE_STRING, TYPE_LIST };
 
 struct option {
 	const char *name; /* with its group */
@@ -21,9 +22,9 @@ struct option {
 	size_t offset; /* in struct settings */
 	int min, max; /* of an integer */
 	int number; /* default of an integer or a boolean */
-	const char *text; /* default of a string */
-	const char *expected; /* unit of an integer; what a string must be */
-	bool (*valid)(const char *value, const char **ret_what);
+	const char *text; /* default of a string; that of a list is empty */
+	const char *expected; /* unit of an integer; what a string, or each of a list, must be */
+	bool (*valid)(const char *value, const char **ret_what); /* the same */
 };
 
 static bool valid_url(const char *value, const char **ret_what)
@@ -63,15 +64,21 @@ static bool valid_adapter(const char *value, const char **ret_what)
 	int end = 0;
 
 	*ret_what = "no adapter is called so";
-	if (strcmp(value, "auto") == 0)
-		return true;
 	/* sscanf by itself would take spaces and signs too. */
 	if (strspn(value, "hci0123456789") == strlen(value))
-		return sscanf(value, "hci%3u%n", &index, &end) == 1 && !value[end];
+		return sscanf(value, "hci%3u%n", &index, &end) == 1 && !value[end] &&
+		       (value[3] != '0' || end == 4);
 	return strspn(value, "0123456789abcdefABCDEF:") == 17 &&
 	       sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%n", &byte[0], &byte[1], &byte[2], &byte[3],
 		      &byte[4], &byte[5], &end) == 6 &&
 	       end == 17 && !value[end];
+}
+
+static bool valid_bearer(const char *value, const char **ret_what)
+{
+	*ret_what = "no such bearer";
+	return strcmp(value, "auto") == 0 || strcmp(value, "l2cap") == 0 ||
+	       strcmp(value, "gatt") == 0;
 }
 
 #define OFFSET(member) offsetof(struct settings, member)
@@ -104,15 +111,25 @@ static const struct option options[] = {
 	 .expected = "seconds"},
 	{"uplink.stats_interval_s", TYPE_INT, OFFSET(uplink.stats_interval_s), 0, 86400, 3600,
 	 .expected = "seconds, 0 for never"},
-	{"bluetooth.adapter", TYPE_STRING, OFFSET(bluetooth.adapter), .text = "auto",
-	 .expected = "\"auto\", a name like \"hci0\" or an address like \"00:11:22:AA:BB:CC\"",
+	{"bluetooth.adapters", TYPE_LIST, OFFSET(bluetooth.adapters),
+	 .expected = "a name like \"hci0\" or an address like \"00:11:22:AA:BB:CC\"",
 	 .valid = valid_adapter},
 	{"bluetooth.duplicate_data", TYPE_BOOL, OFFSET(bluetooth.duplicate_data), .number = false},
+	{"bluetooth.silence_s", TYPE_INT, OFFSET(bluetooth.silence_s), 0, 86400, 90,
+	 .expected = "seconds, 0 for never"},
 	{"devices.max", TYPE_INT, OFFSET(devices.max), 16, 65536, 1000, .expected = "devices"},
 	{"devices.lost_after_s", TYPE_INT, OFFSET(devices.lost_after_s), 1, 86400, 60,
 	 .expected = "seconds"},
-	{"relay.max_links", TYPE_INT, OFFSET(relay.max_links), 0, 16, 4,
+	{"relay.bearer", TYPE_STRING, OFFSET(relay.bearer), .text = "auto",
+	 .expected = "\"auto\", \"l2cap\" or \"gatt\"", .valid = valid_bearer},
+	{"relay.max_links", TYPE_INT, OFFSET(relay.max_links), 0, 16, 8,
 	 .expected = "links, 0 to connect no device"},
+	{"relay.max_links_per_adapter", TYPE_INT, OFFSET(relay.max_links_per_adapter), 1, 16, 4,
+	 .expected = "links"},
+	{"relay.holdoff_ms", TYPE_INT, OFFSET(relay.holdoff_ms), 0, 5000, 300,
+	 .expected = "milliseconds"},
+	{"relay.resume_max_s", TYPE_INT, OFFSET(relay.resume_max_s), 0, 600, 60,
+	 .expected = "seconds"},
 	{"relay.rssi_floor_dbm", TYPE_INT, OFFSET(relay.rssi_floor_dbm), -127, 20, -95,
 	 .expected = "dBm"},
 	{"relay.idle_timeout_s", TYPE_INT, OFFSET(relay.idle_timeout_s), 1, 3600, 30,
@@ -131,6 +148,14 @@ static void *field(struct settings *settings, const struct option *option)
 	return (char *)settings + option->offset;
 }
 
+static void free_list(struct settings_list *list)
+{
+	for (size_t i = 0; i < list->n; i++)
+		free(list->items[i]);
+	free(list->items);
+	*list = (struct settings_list){0};
+}
+
 int settings_init(struct settings *settings)
 {
 	memset(settings, 0, sizeof(*settings));
@@ -141,7 +166,8 @@ int settings_init(struct settings *settings)
 			*(int *)field(settings, o) = o->number;
 		else if (o->type == TYPE_BOOL)
 			*(bool *)field(settings, o) = o->number;
-		else if (!(*(char **)field(settings, o) = strdup(o->text)))
+		else if (o->type == TYPE_STRING &&
+			 !(*(char **)field(settings, o) = strdup(o->text)))
 			return -ENOMEM;
 	}
 	return 0;
@@ -152,6 +178,8 @@ void settings_done(struct settings *settings)
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
 		if (options[i].type == TYPE_STRING)
 			free(*(char **)field(settings, &options[i]));
+		else if (options[i].type == TYPE_LIST)
+			free_list(field(settings, &options[i]));
 	}
 	memset(settings, 0, sizeof(*settings));
 }
@@ -242,6 +270,58 @@ static int set_string(const struct place *place, const struct option *o, char **
 	return 0;
 }
 
+static bool list_has(const struct settings_list *list, const char *value)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		if (strcasecmp(list->items[i], value) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Appends what is valid, and not there yet. */
+static int add_item(const struct place *place, const struct option *o, struct settings_list *list)
+{
+	_cleanup_free_ char *item = NULL;
+	int r = set_string(place, o, &item);
+
+	if (r < 0)
+		return r;
+	if (list_has(list, item))
+		return refuse(place, "\"%s\" stands there twice", item);
+	list->items[list->n++] = TAKE_PTR(item);
+	return 0;
+}
+
+static int set_list(const struct place *place, const struct option *o, struct settings_list *ret)
+{
+	const config_setting_t *setting = place->setting;
+	int n = config_setting_length(setting), r = 0;
+	struct settings_list list = {0};
+
+	if (!config_setting_is_array(setting) && !config_setting_is_list(setting))
+		return refuse(place, "expected [ ... ] with, for each, %s, not %s", o->expected,
+			      type_name(setting));
+	/* One more, as calloc may have NULL for none. */
+	list.items = calloc((size_t)n + 1, sizeof(*list.items));
+	if (!list.items)
+		return refuse(place, "out of memory");
+	for (int i = 0; i < n && r == 0; i++) {
+		struct place item = *place;
+
+		item.setting = config_setting_get_elem(setting, (unsigned)i);
+		snprintf(item.name, sizeof(item.name), "%.100s: element %d", place->name, i + 1);
+		r = add_item(&item, o, &list);
+	}
+	if (r < 0) {
+		free_list(&list);
+		return r;
+	}
+	free_list(ret);
+	*ret = list;
+	return 0;
+}
+
 static const struct option *find(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
@@ -295,6 +375,8 @@ static int set_option(struct settings *settings, const struct place *place)
 		return set_int(place, o, field(settings, o));
 	if (o->type == TYPE_BOOL)
 		return set_bool(place, field(settings, o));
+	if (o->type == TYPE_LIST)
+		return set_list(place, o, field(settings, o));
 	return set_string(place, o, field(settings, o));
 }
 

@@ -10,6 +10,12 @@
 
 #define SETTINGS_ERROR 512 /* bytes of an error text, NUL included */
 
+/* No item is NULL; items may be where n is 0. */
+struct settings_list {
+	char **items;
+	size_t n;
+};
+
 struct settings {
 	char *state_dir;
 	char *status_socket;
@@ -26,15 +32,20 @@ struct settings {
 		int stats_interval_s;
 	} uplink;
 	struct {
-		char *adapter;
+		struct settings_list adapters; /* names or addresses; empty: all there are */
 		bool duplicate_data;
+		int silence_s;
 	} bluetooth;
 	struct {
 		int max;
 		int lost_after_s;
 	} devices;
 	struct {
+		char *bearer; /* "auto", "l2cap" or "gatt" */
 		int max_links;
+		int max_links_per_adapter;
+		int holdoff_ms;
+		int resume_max_s;
 		int rssi_floor_dbm;
 		int idle_timeout_s;
 		int max_duration_s;

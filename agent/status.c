@@ -63,6 +63,23 @@ static void add_device_url(struct json_object *o, const uint8_t device_id[16])
 	add_text(o, "device_url", text);
 }
 
+static struct json_object *supervisor_json(const struct ble_supervisor_status *s, uint64_t now_ms)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_text(o, "step", ble_supervisor_step_name(s->step));
+	if (*s->cause)
+		add_text(o, "cause", s->cause);
+	if (s->step_ms != 0)
+		add_seconds(o, "step_s", s->step_ms, now_ms);
+	if (s->next_ms != 0)
+		add_seconds(o, "next_in_s", now_ms, s->next_ms);
+	add_number(o, "restarts", s->restarts);
+	add_number(o, "power_cycles", s->power_cycles);
+	add_number(o, "reports", s->reports);
+	return o;
+}
+
 static struct json_object *adapter_json(const struct ble_adapter_status *a, uint64_t now_ms)
 {
 	struct json_object *o = json_object_new_object();
@@ -83,6 +100,8 @@ static struct json_object *adapter_json(const struct ble_adapter_status *a, uint
 	add_number(o, "dropped", a->dropped);
 	if (a->last_advert_ms != 0)
 		add_seconds(o, "last_advert_s", a->last_advert_ms, now_ms);
+	if (a->supervisor.on)
+		json_object_object_add(o, "supervisor", supervisor_json(&a->supervisor, now_ms));
 	return o;
 }
 
@@ -204,7 +223,7 @@ static void describe_bluetooth(const struct ble_status *s, char *ret, size_t siz
 		break;
 	case BLE_STATE_NO_ADAPTER:
 		snprintf(ret, size,
-			 "%s: plug one in, or see bluetooth.adapter in the configuration",
+			 "%s: plug one in, or see bluetooth.adapters in the configuration",
 			 s->reason);
 		break;
 	case BLE_STATE_NO_ACCESS:
@@ -229,6 +248,41 @@ static void describe_uplink(const struct uplink_status *s, char *ret, size_t siz
 		snprintf(ret, size, "no cloud yet: %s", uplink_state_name(s->state));
 }
 
+/* What is wrong with part of a radio that works, or "". */
+static void describe_part(const struct ble_status *s, char *ret, size_t size)
+{
+	*ret = '\0';
+	if (s->state == BLE_STATE_SCANNING)
+		snprintf(ret, size, "%s", s->reason);
+	for (unsigned i = 0; i < s->n_adapters; i++) {
+		const struct ble_adapter_status *a = &s->adapters[i];
+		size_t len = strlen(ret);
+
+		/* Also while another restart is under way; any other state tells its own reason. */
+		if (a->used && a->supervisor.reported &&
+		    (a->state == BLE_ADAPTER_SCANNING || a->state == BLE_ADAPTER_STARTING))
+			snprintf(ret + len, size - len, "%shci%u: %s", len > 0 ? "; " : "",
+				 a->index, a->supervisor.cause);
+	}
+}
+
+static void summarise_working(const struct ble_status *ble, const struct devices_counters *devices,
+			      char *ret, size_t size)
+{
+	char part[512];
+	bool any = devices->known > 0;
+
+	describe_part(ble, part, sizeof(part));
+	if (any)
+		snprintf(ret, size, "Working: %zu device%s present, uplink up", devices->present,
+			 devices->present == 1 ? "" : "s");
+	else
+		snprintf(ret, size, "Working, but no device heard yet");
+	if (*part)
+		snprintf(ret + strlen(ret), size - strlen(ret), "; %s %s", any ? "but" : "and",
+			 part);
+}
+
 /* Whether it works, and if not why, in one line. */
 static bool summarise(const struct ble_status *ble, const struct uplink_status *uplink,
 		      const struct devices_counters *devices, char *ret, size_t size)
@@ -240,11 +294,8 @@ static bool summarise(const struct ble_status *ble, const struct uplink_status *
 	if (*radio || *cloud)
 		snprintf(ret, size, "Not working: %s%s%s", radio, *radio && *cloud ? "; and " : "",
 			 cloud);
-	else if (devices->known == 0)
-		snprintf(ret, size, "Working, but no device heard yet");
 	else
-		snprintf(ret, size, "Working: %zu device%s present, uplink up", devices->present,
-			 devices->present == 1 ? "" : "s");
+		summarise_working(ble, devices, ret, size);
 	return !*radio && !*cloud;
 }
 

@@ -2,6 +2,7 @@
 #include "ble/adapter.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent/log.h"
@@ -17,6 +18,7 @@
 #define DISCOVERY_GRACE_MS 3000
 /* rfkill is told on most versions of BlueZ; look again now and then on the others. */
 #define BLOCKED_RETRY_MS 30000
+#define LINKS_POLL_MS	 500 /* while a power cycle waits for the links to end */
 
 static void run(struct adapter *adapter);
 
@@ -37,6 +39,18 @@ const char *ble_adapter_state_name(enum ble_adapter_state state)
 	return "?";
 }
 
+/* Asks the supervisor again when its next step is due. */
+static void watch(struct adapter *adapter)
+{
+	uint64_t now_ms = util_now_ms(), next_ms = supervisor_next_ms(&adapter->supervisor);
+
+	if (next_ms == 0)
+		loop_timer_stop(&adapter->watch_timer);
+	else
+		loop_timer_start(&adapter->watch_timer,
+				 next_ms > now_ms ? next_ms - now_ms : LINKS_POLL_MS);
+}
+
 static void set_state(struct adapter *adapter, enum ble_adapter_state state, const char *reason)
 {
 	enum log_level level = LOG_LEVEL_INFO;
@@ -52,8 +66,12 @@ static void set_state(struct adapter *adapter, enum ble_adapter_state state, con
 	log_at(level, "hci%u (%s): %s -> %s%s%s", adapter->index, adapter->address,
 	       ble_adapter_state_name(adapter->state), ble_adapter_state_name(state),
 	       reason[0] ? ": " : "", reason);
-	if (state != adapter->state)
+	if (state != adapter->state) {
 		adapter->since_ms = util_now_ms();
+		supervisor_scanning(&adapter->supervisor, state == BLE_ADAPTER_SCANNING,
+				    adapter->since_ms);
+		watch(adapter);
+	}
 	adapter->state = state;
 	snprintf(adapter->reason, sizeof(adapter->reason), "%s", reason);
 	adapter->handler.on_status(adapter->userdata);
@@ -118,6 +136,14 @@ static void on_cycle_off(void *userdata, sd_bus_message *reply)
 		loop_timer_start(&adapter->timer, POWER_WAIT_MS);
 }
 
+static void power_cycle(struct adapter *adapter)
+{
+	loop_timer_stop(&adapter->timer);
+	adapter->discovery = false;
+	adapter->cycling = true;
+	call(adapter, new_power_message(adapter, false), on_cycle_off);
+}
+
 static void on_start_failed(struct adapter *adapter, sd_bus_message *reply)
 {
 	if (!sd_bus_message_is_method_error(reply, "org.bluez.Error.InProgress")) {
@@ -133,9 +159,8 @@ static void on_start_failed(struct adapter *adapter, sd_bus_message *reply)
 	/* Or the kernel's, of a bluetoothd that was killed: it lasts for 10 s, or to power-off. */
 	log_warning("hci%u: switched off and on to end a discovery that is nobody's",
 		    adapter->index);
-	loop_timer_stop(&adapter->timer);
-	adapter->cycling = true;
-	call(adapter, new_power_message(adapter, false), on_cycle_off);
+	supervisor_cycled(&adapter->supervisor);
+	power_cycle(adapter);
 }
 
 static void on_started(void *userdata, sd_bus_message *reply)
@@ -175,7 +200,7 @@ static void start_discovery(struct adapter *adapter)
 	call(adapter,
 	     bluez_message(adapter->bluez, path, BLUEZ_ADAPTER, "SetDiscoveryFilter", "a{sv}", 3,
 			   "Transport", "s", "le", "UUIDs", "as", 1, ADVERT_SERVICE_UUID,
-			   "DuplicateData", "b", adapter->duplicate_data),
+			   "DuplicateData", "b", adapter->config.duplicate_data),
 	     on_filter_set);
 }
 
@@ -186,6 +211,75 @@ static void discovery_ended(struct adapter *adapter)
 	bus_send(&adapter->bluez->bus, new_message(adapter, "StopDiscovery"));
 	set_state(adapter, BLE_ADAPTER_STARTING, "discovery ended by itself");
 	run(adapter);
+}
+
+/* --- Silence --- */
+
+static void on_stopped(void *userdata, sd_bus_message *reply)
+{
+	(void)reply; /* an error says that there was none to stop */
+	run(userdata);
+}
+
+/* bluetoothd may refuse a start while the stop is under way, so its answer is waited for. */
+static void restart_discovery(struct adapter *adapter)
+{
+	loop_timer_stop(&adapter->timer);
+	adapter->discovery = false;
+	set_state(adapter, BLE_ADAPTER_STARTING, "discovery is being restarted");
+	call(adapter, new_message(adapter, "StopDiscovery"), on_stopped);
+}
+
+static void cycle_deaf(struct adapter *adapter)
+{
+	/* Should it stay on, the next start is not to find this discovery. */
+	bus_send(&adapter->bluez->bus, new_message(adapter, "StopDiscovery"));
+	set_state(adapter, BLE_ADAPTER_STARTING, "being switched off and on");
+	power_cycle(adapter);
+}
+
+static void log_step(const struct adapter *adapter, enum log_level level)
+{
+	struct ble_supervisor_status status;
+
+	supervisor_get_status(&adapter->supervisor, util_now_ms(), &status);
+	log_at(level, "hci%u (%s): %s", adapter->index, adapter->address, status.cause);
+}
+
+static void on_watch(void *userdata)
+{
+	struct adapter *adapter = userdata;
+	bool has_links = adapter->handler.has_links(adapter->userdata, adapter->index);
+
+	switch (supervisor_due(&adapter->supervisor, util_now_ms(), has_links)) {
+	case SUPERVISOR_NONE:
+		break;
+	case SUPERVISOR_RESTART:
+		log_step(adapter, LOG_LEVEL_INFO);
+		restart_discovery(adapter);
+		break;
+	case SUPERVISOR_CYCLE:
+		log_step(adapter, LOG_LEVEL_INFO);
+		cycle_deaf(adapter);
+		break;
+	case SUPERVISOR_REPORT:
+		log_step(adapter, LOG_LEVEL_WARNING);
+		adapter->handler.on_status(adapter->userdata);
+		break;
+	}
+	watch(adapter);
+}
+
+void adapter_heard(struct adapter *adapter)
+{
+	char text[SUPERVISOR_TEXT];
+
+	if (!supervisor_heard(&adapter->supervisor, util_now_ms(), text))
+		return;
+	log_info("hci%u (%s): %s", adapter->index, adapter->address, text);
+	/* The wait may have been a longer one. */
+	watch(adapter);
+	adapter->handler.on_status(adapter->userdata);
 }
 
 /* --- Power --- */
@@ -248,8 +342,9 @@ static void on_monitor_change(void *userdata)
 	adapter->handler.on_status(adapter->userdata);
 }
 
-void adapter_init(struct adapter *adapter, struct bluez *bluez, unsigned index, bool duplicate_data,
-		  const struct adapter_handler *handler, void *userdata)
+void adapter_init(struct adapter *adapter, struct bluez *bluez, unsigned index,
+		  const struct adapter_config *config, const struct adapter_handler *handler,
+		  void *userdata)
 {
 	struct adapter before = *adapter;
 
@@ -257,19 +352,23 @@ void adapter_init(struct adapter *adapter, struct bluez *bluez, unsigned index, 
 		.bluez = bluez,
 		.handler = *handler,
 		.userdata = userdata,
-		.duplicate_data = duplicate_data,
+		.config = *config,
 		.index = index,
 		.present = true,
 		.state = BLE_ADAPTER_OFF,
 		.reason = "not in use",
 		.since_ms = util_now_ms(),
 		.retry_ms = RETRY_MIN_MS,
+		.supervisor = before.supervisor,
 		.adverts = before.adverts,
 		.dropped = before.dropped,
 		.last_advert_ms = before.last_advert_ms,
 	};
 	snprintf(adapter->address, sizeof(adapter->address), "%s", before.address);
+	if (before.address[0] == '\0')
+		supervisor_init(&adapter->supervisor, config->silence_ms);
 	loop_timer_init(bluez->loop, &adapter->timer, on_timeout, adapter);
+	loop_timer_init(bluez->loop, &adapter->watch_timer, on_watch, adapter);
 	monitor_init(&adapter->monitor, bluez, index, on_monitor_change, adapter);
 }
 
@@ -312,6 +411,8 @@ void adapter_update(struct adapter *adapter, const struct adapter_props *props)
 {
 	if (props->address[0] != '\0')
 		memcpy(adapter->address, props->address, sizeof(adapter->address));
+	if (props->random != TOLD_NOT)
+		adapter->random = props->random == TOLD_TRUE;
 	update_power(adapter, props);
 	if (props->discovering == TOLD_NOT || !adapter->discovery)
 		return;
@@ -338,25 +439,20 @@ static bool tell_stop(struct adapter *adapter)
 	return true;
 }
 
-void adapter_use(struct adapter *adapter, bool use)
+void adapter_use(struct adapter *adapter)
 {
-	if (adapter->used == use)
+	if (adapter->used)
 		return;
-	adapter->used = use;
-	if (use) {
-		run(adapter);
-		return;
-	}
-	bus_call_cancel(&adapter->call);
-	loop_timer_stop(&adapter->timer);
-	tell_stop(adapter);
-	set_state(adapter, BLE_ADAPTER_OFF, "not in use");
+	adapter->used = true;
+	run(adapter);
 }
 
 void adapter_lost(struct adapter *adapter)
 {
 	bus_call_cancel(&adapter->call);
 	loop_timer_stop(&adapter->timer);
+	loop_timer_stop(&adapter->watch_timer);
+	supervisor_scanning(&adapter->supervisor, false, util_now_ms());
 	monitor_stop(&adapter->monitor, false);
 	adapter->present = false;
 	adapter->used = false;
@@ -366,7 +462,15 @@ void adapter_lost(struct adapter *adapter)
 
 bool adapter_usable(const struct adapter *adapter)
 {
-	return adapter->present && adapter->used && adapter->powered;
+	return adapter->present && adapter->used && adapter->powered && !adapter->cycling;
+}
+
+void adapter_get_address(const struct adapter *adapter, struct ble_address *ret)
+{
+	*ret = (struct ble_address){.random = adapter->random};
+	/* bluetoothd's text, so nothing else can be in it; zero before it was told. */
+	for (size_t i = 0; i < sizeof(ret->bytes) && adapter->address[3 * i] != '\0'; i++)
+		ret->bytes[i] = (uint8_t)strtoul(&adapter->address[3 * i], NULL, 16);
 }
 
 bool adapter_stop(struct adapter *adapter)
@@ -391,4 +495,5 @@ void adapter_get_status(const struct adapter *adapter, struct ble_adapter_status
 	};
 	memcpy(ret->address, adapter->address, sizeof(ret->address));
 	snprintf(ret->reason, sizeof(ret->reason), "%s", adapter->reason);
+	supervisor_get_status(&adapter->supervisor, util_now_ms(), &ret->supervisor);
 }

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One adapter: powers it on, sets the discovery filter and keeps discovery running, for as long as
- * it is used. Failures are tried again with a growing delay.
+ * it is used. Failures are tried again with a growing delay, and an adapter that scans and hears
+ * nothing is helped as its supervisor says.
  */
 #pragma once
 
 #include "ble/monitor.h"
+#include "ble/supervisor.h"
+
+struct adapter_config {
+	bool duplicate_data; /* DuplicateData of SetDiscoveryFilter */
+	uint32_t silence_ms; /* of the supervisor, 0: off */
+};
 
 struct adapter_handler {
 	/* Something a person would be told changed. */
@@ -20,11 +27,12 @@ struct adapter {
 	struct bluez *bluez; /* not owned */
 	struct adapter_handler handler;
 	void *userdata; /* not owned */
-	bool duplicate_data;
+	struct adapter_config config;
 	/* What BlueZ says. */
 	bool present;
 	unsigned index; /* N of hciN */
 	char address[BLE_ADDRESS_TEXT];
+	bool random; /* address type */
 	bool powered;
 	bool blocked; /* by rfkill */
 	bool discovering;
@@ -41,21 +49,28 @@ struct adapter {
 	struct bus_call call; /* the one step under way */
 	struct loop_timer timer;
 	struct monitor monitor;
-	/* Counters outlive the adapter's absence. */
+	struct loop_timer watch_timer; /* of the supervisor's next step */
+	/* These outlive the adapter's absence, which a power cycle of ours may be the cause of. */
+	struct supervisor supervisor;
 	uint64_t adverts, dropped, last_advert_ms;
 };
 
-/* All zero before. Comes present with what is told of it. */
-void adapter_init(struct adapter *adapter, struct bluez *bluez, unsigned index, bool duplicate_data,
-		  const struct adapter_handler *handler, void *userdata);
+/* All zero, or lost, before. Comes present with what is told of it. config is copied. */
+void adapter_init(struct adapter *adapter, struct bluez *bluez, unsigned index,
+		  const struct adapter_config *config, const struct adapter_handler *handler,
+		  void *userdata);
 void adapter_update(struct adapter *adapter, const struct adapter_props *props);
 void adapter_has_monitors(struct adapter *adapter);
-/* Whether to scan with it. */
-void adapter_use(struct adapter *adapter, bool use);
+/* Scans with it from now on, until it is lost. Nothing where it is used already. */
+void adapter_use(struct adapter *adapter);
+/* An advert was heard on it, of whatever device. */
+void adapter_heard(struct adapter *adapter);
 /* It or bluetoothd is gone; counters stay. No callback comes of it until adapter_init. */
 void adapter_lost(struct adapter *adapter);
 /* Whether connections can be made with it. */
 bool adapter_usable(const struct adapter *adapter);
+/* Its own address, as a local socket is bound to. */
+void adapter_get_address(const struct adapter *adapter, struct ble_address *ret);
 /* Tells bluetoothd to stop; returns whether anything was sent. Then as adapter_lost. */
 bool adapter_stop(struct adapter *adapter);
 void adapter_get_status(const struct adapter *adapter, struct ble_adapter_status *ret);

@@ -5,31 +5,31 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "agent/log.h"
 #include "agent/util.h"
-#include "ble/adapter.h"
+#include "ble/adapters.h"
 #include "ble/link.h"
 #include "ble/peers.h"
 
 #define STOP_MS 1000
-/* For the adapter used before to appear again, once bluetoothd has. */
-#define PREFERRED_WAIT_MS 1500
+/* bluetoothd finds its adapters one after the other when it starts: what is missing before this is
+ * over need not be. */
+#define ADAPTERS_WAIT_MS 1500
 
 struct ble {
 	struct loop *loop; /* not owned */
-	char *wanted; /* adapter of the configuration; owned */
-	bool duplicate_data;
+	struct adapter_config adapter_config;
 	struct ble_handler handler;
 	void *userdata; /* not owned */
 	struct bluez bluez;
 	enum ble_state gone; /* why there is no bluetoothd; valid until bluez.known */
 	char gone_reason[BUS_ERROR_TEXT];
-	struct adapter adapters[BLE_ADAPTERS_MAX];
+	struct adapters adapters;
 	bool too_many; /* adapters, and the log knows */
-	char preferred[BLE_ADDRESS_TEXT]; /* of the adapter used last, empty before any */
-	uint64_t known_ms; /* since when bluetoothd is there */
+	uint64_t early_until_ms; /* bluetoothd may still be finding adapters */
+	char missing[BUS_ERROR_TEXT]; /* adapters, as the log knows */
+	unsigned max_devices; /* peers of each adapter */
 	struct peers peers;
 	struct channels channels;
 	struct links links;
@@ -58,150 +58,71 @@ const char *ble_state_name(enum ble_state state)
 	return "?";
 }
 
-/* --- Adapters --- */
-
-static struct adapter *find_adapter(struct ble *ble, unsigned index)
-{
-	for (unsigned i = 0; i < BLE_ADAPTERS_MAX; i++) {
-		if (ble->adapters[i].present && ble->adapters[i].index == index)
-			return &ble->adapters[i];
-	}
-	return NULL;
-}
-
-static struct adapter *used_adapter(struct ble *ble)
-{
-	for (unsigned i = 0; i < BLE_ADAPTERS_MAX; i++) {
-		if (ble->adapters[i].present && ble->adapters[i].used)
-			return &ble->adapters[i];
-	}
-	return NULL;
-}
-
-/* The slot the address had before, else one never used, else that of an absent one. */
-static struct adapter *free_slot(struct ble *ble, const char *address)
-{
-	struct adapter *unused = NULL, *absent = NULL;
-
-	for (unsigned i = 0; i < BLE_ADAPTERS_MAX; i++) {
-		struct adapter *adapter = &ble->adapters[i];
-
-		if (adapter->present)
-			continue;
-		if (strcasecmp(adapter->address, address) == 0)
-			return adapter;
-		if (adapter->address[0] == '\0')
-			unused = unused ? unused : adapter;
-		else
-			absent = absent ? absent : adapter;
-	}
-	if (!unused && absent)
-		memset(absent, 0, sizeof(*absent));
-	return unused ? unused : absent;
-}
-
-static bool is_wanted(const struct ble *ble, const struct adapter *adapter)
-{
-	char name[16];
-
-	snprintf(name, sizeof(name), "hci%u", adapter->index);
-	return strcasecmp(ble->wanted, "auto") == 0 || strcasecmp(ble->wanted, name) == 0 ||
-	       strcasecmp(ble->wanted, adapter->address) == 0;
-}
-
-/* Not blocked before blocked, then the one in use, then the one used last, then the lowest number. */
-static bool is_better(const struct ble *ble, const struct adapter *a, const struct adapter *b)
-{
-	bool a_preferred = strcmp(a->address, ble->preferred) == 0;
-	bool b_preferred = strcmp(b->address, ble->preferred) == 0;
-	bool a_blocked = a->state == BLE_ADAPTER_BLOCKED || (a->blocked && !a->powered);
-	bool b_blocked = b->state == BLE_ADAPTER_BLOCKED || (b->blocked && !b->powered);
-
-	if (a_blocked != b_blocked)
-		return b_blocked;
-	if (a->used != b->used)
-		return a->used;
-	if (a_preferred != b_preferred)
-		return a_preferred;
-	return a->index < b->index;
-}
-
-/* bluetoothd finds adapters one after the other when it starts: whether better is still to come. */
-static bool is_early(struct ble *ble, const struct adapter *best)
-{
-	uint64_t age_ms = util_now_ms() - ble->known_ms;
-
-	if (!ble->preferred[0] || strcmp(best->address, ble->preferred) == 0 ||
-	    age_ms >= PREFERRED_WAIT_MS)
-		return false;
-	loop_timer_start(&ble->settle, PREFERRED_WAIT_MS - age_ms);
-	return true;
-}
-
-static void choose_adapter(struct ble *ble)
-{
-	struct adapter *before = used_adapter(ble), *best = NULL;
-
-	for (unsigned i = 0; i < BLE_ADAPTERS_MAX; i++) {
-		struct adapter *adapter = &ble->adapters[i];
-
-		if (adapter->present && is_wanted(ble, adapter) &&
-		    (!best || is_better(ble, adapter, best)))
-			best = adapter;
-	}
-	if (before == best || (!before && best && is_early(ble, best)))
-		return;
-	if (before) {
-		links_lost(&ble->links, before->index, "another adapter is used now");
-		adapter_use(before, false);
-	}
-	if (best) {
-		snprintf(ble->preferred, sizeof(ble->preferred), "%s", best->address);
-		adapter_use(best, true);
-	}
-}
-
 /* --- Status --- */
 
-static void set_state(struct ble *ble, enum ble_state state, const char *reason)
+/* level: of the log line, where it says anything new. */
+static void set_state(struct ble *ble, enum ble_state state, const char *reason,
+		      enum log_level level)
 {
-	/* The others are logged where they come about. */
-	bool fault = state == BLE_STATE_NO_ADAPTER || state == BLE_STATE_NO_ACCESS;
-
 	if (state == ble->state && strcmp(reason, ble->reason) == 0)
 		return;
-	log_at(fault ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG, "Bluetooth: %s -> %s%s%s",
-	       ble_state_name(ble->state), ble_state_name(state), reason[0] ? ": " : "", reason);
+	log_at(level, "Bluetooth: %s -> %s%s%s", ble_state_name(ble->state), ble_state_name(state),
+	       reason[0] ? ": " : "", reason);
 	if (state != ble->state)
 		ble->since_ms = util_now_ms();
 	ble->state = state;
 	snprintf(ble->reason, sizeof(ble->reason), "%s", reason);
 }
 
+/* Once for each adapter that is not there while others are. */
+static void log_missing(struct ble *ble, const char *missing)
+{
+	if (strcmp(missing, ble->missing) == 0)
+		return;
+	if (missing[0])
+		log_warning("Bluetooth: %s: it goes on with what there is", missing);
+	snprintf(ble->missing, sizeof(ble->missing), "%s", missing);
+}
+
+static void update_adapters(struct ble *ble)
+{
+	bool early = util_now_ms() < ble->early_until_ms;
+	char missing[BUS_ERROR_TEXT], reason[BUS_ERROR_TEXT];
+	enum ble_state state = adapters_state(&ble->adapters, reason);
+
+	adapters_missing(&ble->adapters, missing);
+	if (state == BLE_STATE_NO_ADAPTER && early) {
+		set_state(ble, state, "bluetoothd is looking for adapters", LOG_LEVEL_DEBUG);
+		return;
+	}
+	if (state == BLE_STATE_NO_ADAPTER) {
+		set_state(ble, state, missing[0] ? missing : "no adapter", LOG_LEVEL_ERROR);
+		return;
+	}
+	if (missing[0] && !early)
+		adapters_add_reason(reason, "", missing);
+	if (!early)
+		log_missing(ble, missing);
+	/* What is wrong with an adapter was logged where it came about. */
+	set_state(ble, state, reason, LOG_LEVEL_DEBUG);
+}
+
 static void update_state(struct ble *ble)
 {
-	const struct adapter *adapter = used_adapter(ble);
-	char reason[BUS_ERROR_TEXT];
-
-	if (!ble->bluez.known) {
-		set_state(ble, ble->gone, ble->gone_reason);
-	} else if (!adapter) {
-		snprintf(reason, sizeof(reason), "no adapter that is \"%s\"", ble->wanted);
-		set_state(ble, BLE_STATE_NO_ADAPTER,
-			  strcasecmp(ble->wanted, "auto") == 0 ? "no adapter" : reason);
-	} else if (adapter->state != BLE_ADAPTER_SCANNING) {
-		set_state(ble, BLE_STATE_NOT_SCANNING, adapter->reason);
-	} else {
-		set_state(ble, BLE_STATE_SCANNING, "");
-	}
+	if (ble->bluez.known)
+		update_adapters(ble);
+	else
+		set_state(ble, ble->gone, ble->gone_reason,
+			  ble->gone == BLE_STATE_NO_ACCESS ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG);
 }
 
 static void on_settle(void *userdata)
 {
 	struct ble *ble = userdata;
+	uint64_t now_ms = util_now_ms();
 
-	if (ble->bluez.known)
-		choose_adapter(ble);
+	if (ble->early_until_ms > now_ms)
+		loop_timer_start(&ble->settle, ble->early_until_ms - now_ms);
 	update_state(ble);
 	ble->handler.on_status(ble->userdata);
 }
@@ -222,8 +143,9 @@ void ble_get_status(const struct ble *ble, struct ble_status *ret)
 	};
 	snprintf(ret->reason, sizeof(ret->reason), "%s", ble->reason);
 	for (unsigned i = 0; i < BLE_ADAPTERS_MAX; i++) {
-		if (ble->adapters[i].present)
-			adapter_get_status(&ble->adapters[i], &ret->adapters[ret->n_adapters++]);
+		if (ble->adapters.each[i].present)
+			adapter_get_status(&ble->adapters.each[i],
+					   &ret->adapters[ret->n_adapters++]);
 	}
 }
 
@@ -237,8 +159,8 @@ static void on_gone(void *userdata, enum ble_state state, const char *reason)
 		   state == BLE_STATE_NO_BUS ? "the D-Bus connection was lost"
 					     : "bluetoothd went away");
 	for (unsigned i = 0; i < BLE_ADAPTERS_MAX; i++) {
-		if (ble->adapters[i].present)
-			adapter_lost(&ble->adapters[i]);
+		if (ble->adapters.each[i].present)
+			adapter_lost(&ble->adapters.each[i]);
 	}
 	peers_clear(&ble->peers);
 	channels_clear(&ble->channels);
@@ -266,7 +188,7 @@ static bool has_links(void *userdata, unsigned index)
 static struct adapter *add_adapter(struct ble *ble, unsigned index, const char *address)
 {
 	static const struct adapter_handler handler = {settle, on_adapter_off, has_links};
-	struct adapter *adapter = free_slot(ble, address);
+	struct adapter *adapter = adapters_slot(&ble->adapters, address);
 
 	if (!adapter) {
 		if (!ble->too_many)
@@ -275,30 +197,41 @@ static struct adapter *add_adapter(struct ble *ble, unsigned index, const char *
 		ble->too_many = true;
 		return NULL;
 	}
-	adapter_init(adapter, &ble->bluez, index, ble->duplicate_data, &handler, ble);
+	adapter_init(adapter, &ble->bluez, index, &ble->adapter_config, &handler, ble);
 	settle(ble);
 	return adapter;
+}
+
+static void use_adapter(struct ble *ble, struct adapter *adapter)
+{
+	adapter_use(adapter);
+	/* A device is an object of each adapter that hears it. */
+	peers_set_max(&ble->peers, ble->max_devices * adapters_n_used(&ble->adapters));
 }
 
 static void on_adapter(void *userdata, unsigned index, const struct adapter_props *props)
 {
 	struct ble *ble = userdata;
-	struct adapter *adapter = find_adapter(ble, index);
+	struct adapter *adapter = adapters_find(&ble->adapters, index);
 
 	if (!adapter && props->address[0] != '\0')
 		adapter = add_adapter(ble, index, props->address);
-	if (adapter)
-		adapter_update(adapter, props);
+	if (!adapter)
+		return;
+	adapter_update(adapter, props);
+	if (!adapter->used && adapters_want(&ble->adapters, adapter))
+		use_adapter(ble, adapter);
 }
 
 static void on_adapter_removed(void *userdata, unsigned index)
 {
 	struct ble *ble = userdata;
-	struct adapter *adapter = find_adapter(ble, index);
+	struct adapter *adapter = adapters_find(&ble->adapters, index);
 
 	if (!adapter)
 		return;
 	log_warning("hci%u (%s): removed", index, adapter->address);
+	ble->early_until_ms = 0; /* what is missing now was there */
 	adapter_lost(adapter);
 	links_lost(&ble->links, index, "the adapter was removed");
 	peers_remove_adapter(&ble->peers, index);
@@ -308,7 +241,8 @@ static void on_adapter_removed(void *userdata, unsigned index)
 
 static void on_monitor_manager(void *userdata, unsigned index)
 {
-	struct adapter *adapter = find_adapter(userdata, index);
+	struct ble *ble = userdata;
+	struct adapter *adapter = adapters_find(&ble->adapters, index);
 
 	if (adapter)
 		adapter_has_monitors(adapter);
@@ -318,8 +252,7 @@ static void on_adapters_known(void *userdata)
 {
 	struct ble *ble = userdata;
 
-	ble->known_ms = util_now_ms();
-	choose_adapter(ble);
+	ble->early_until_ms = util_now_ms() + ADAPTERS_WAIT_MS;
 	settle(ble);
 }
 
@@ -395,11 +328,17 @@ static void tell_advert(struct ble *ble, const struct peer *peer)
 static void hear(struct ble *ble, const struct object_key *key, const struct device_props *props,
 		 enum bluez_source source)
 {
-	struct adapter *adapter = find_adapter(ble, key->adapter);
-	bool bad = false;
-	struct peer *peer = learn(ble, key, props, &bad);
+	struct adapter *adapter = adapters_find(&ble->adapters, key->adapter);
+	bool bad = false, heard = is_advert(props, source);
+	struct peer *peer;
 
-	if (!adapter || !adapter->used || !is_advert(props, source))
+	if (!adapter || !adapter->used)
+		return;
+	peer = learn(ble, key, props, &bad);
+	/* Whatever advertised it: the radio is not deaf. */
+	if (heard || (source != BLUEZ_SNAPSHOT && props->rssi_told))
+		adapter_heard(adapter);
+	if (!heard)
 		return;
 	if (bad)
 		adapter->dropped++;
@@ -415,7 +354,7 @@ static void on_device(void *userdata, const struct object_key *key,
 		      const struct device_props *props, enum bluez_source source)
 {
 	struct ble *ble = userdata;
-	const struct adapter *adapter = find_adapter(ble, key->adapter);
+	const struct adapter *adapter = adapters_find(&ble->adapters, key->adapter);
 
 	/* Left over by an agent that ended without a goodbye: nobody else would let it go. */
 	if (source == BLUEZ_SNAPSHOT && props->connected == TOLD_TRUE && adapter && adapter->used &&
@@ -476,13 +415,15 @@ int ble_new(struct loop *loop, const struct ble_config *config, const struct ble
 	if (!ble)
 		return -ENOMEM;
 	ble->loop = loop;
-	ble->wanted = strdup(config->adapter);
-	if (!ble->wanted || peers_init(&ble->peers, config->max_devices) < 0) {
-		free(ble->wanted);
+	if (adapters_init(&ble->adapters, config->adapters, config->n_adapters) < 0 ||
+	    peers_init(&ble->peers, config->max_devices) < 0) {
+		adapters_done(&ble->adapters);
 		free(ble);
 		return -ENOMEM;
 	}
-	ble->duplicate_data = config->duplicate_data;
+	ble->adapter_config.duplicate_data = config->duplicate_data;
+	ble->adapter_config.silence_ms = config->silence_ms;
+	ble->max_devices = config->max_devices;
 	ble->handler = *handler;
 	ble->userdata = userdata;
 	ble->since_ms = util_now_ms();
@@ -505,21 +446,21 @@ void ble_free(struct ble *ble)
 	loop_timer_stop(&ble->settle);
 	sent = links_stop(&ble->links);
 	for (unsigned i = 0; i < BLE_ADAPTERS_MAX; i++) {
-		if (ble->adapters[i].present)
-			sent = adapter_stop(&ble->adapters[i]) || sent;
+		if (ble->adapters.each[i].present)
+			sent = adapter_stop(&ble->adapters.each[i]) || sent;
 	}
 	if (sent)
 		bluez_sync(&ble->bluez, STOP_MS);
 	bluez_done(&ble->bluez);
 	peers_done(&ble->peers);
-	free(ble->wanted);
+	adapters_done(&ble->adapters);
 	free(ble);
 }
 
 int ble_link_open(struct ble *ble, unsigned adapter, const struct ble_address *address,
 		  const struct ble_link_handler *handler, void *userdata, struct ble_link **ret)
 {
-	const struct adapter *on = find_adapter(ble, adapter);
+	const struct adapter *on = adapters_find(&ble->adapters, adapter);
 	struct object_key key = {.adapter = adapter};
 
 	if (!on || !adapter_usable(on))

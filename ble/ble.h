@@ -21,9 +21,13 @@ struct ble_link;
 #define BLE_FRAME_MAX	 512 /* longest attribute value, so the longest frame (Core, Vol 3 Part F) */
 
 struct ble_config {
-	const char *adapter; /* "auto", a name (hci0) or an address; copied */
+	/* Names (hci0) or addresses of the adapters to use; none: all there are. Copied. */
+	const char *const *adapters;
+	size_t n_adapters;
+	uint32_t silence_ms; /* without an advert until an adapter is helped; 0: never */
 	bool duplicate_data; /* DuplicateData of SetDiscoveryFilter */
-	unsigned max_devices; /* D-Bus objects of Blecon devices remembered; oldest-seen go first */
+	/* D-Bus objects of Blecon devices remembered for each adapter; oldest-seen go first */
+	unsigned max_devices;
 };
 
 struct ble_address {
@@ -52,11 +56,30 @@ enum ble_state {
 	BLE_STATE_NO_BUS, /* D-Bus not reachable */
 	BLE_STATE_NO_BLUETOOTHD, /* org.bluez has no owner */
 	BLE_STATE_NO_ACCESS, /* org.bluez is there, and D-Bus does not let us speak to it */
-	BLE_STATE_NO_ADAPTER, /* none, or not the one configured */
-	BLE_STATE_NOT_SCANNING, /* adapter in use is not scanning: see its state */
-	BLE_STATE_SCANNING,
+	BLE_STATE_NO_ADAPTER, /* none, or none of those configured */
+	BLE_STATE_NOT_SCANNING, /* no adapter in use is scanning: see their states */
+	BLE_STATE_SCANNING, /* at least one is; reason says what is wrong with another, if anything */
 };
 const char *ble_state_name(enum ble_state state);
+
+/* What the radio supervisor does about an adapter that hears nothing. */
+enum ble_supervisor_step {
+	BLE_SUPERVISOR_WATCHING, /* nothing to do */
+	BLE_SUPERVISOR_RESTARTED, /* discovery was restarted */
+	BLE_SUPERVISOR_CYCLED, /* the adapter was switched off and on */
+	BLE_SUPERVISOR_REPORTED, /* both did not help: a person is told */
+};
+const char *ble_supervisor_step_name(enum ble_supervisor_step step);
+
+struct ble_supervisor_status {
+	bool on;
+	enum ble_supervisor_step step; /* the last one taken in this silence */
+	bool reported; /* in this silence, whatever was tried again since */
+	char cause[96]; /* of the step, empty while watching */
+	uint64_t step_ms; /* monotonic, when; 0 for never since start */
+	uint64_t next_ms; /* monotonic, when the next one is due if nothing is heard; 0 for none */
+	uint64_t restarts, power_cycles, reports; /* since start */
+};
 
 struct ble_adapter_status {
 	unsigned index; /* N of hciN */
@@ -69,6 +92,7 @@ struct ble_adapter_status {
 	uint64_t adverts; /* heard since start */
 	uint64_t dropped; /* FD0D service data that did not decode */
 	uint64_t last_advert_ms; /* monotonic, 0 for never */
+	struct ble_supervisor_status supervisor;
 };
 
 struct ble_status {

@@ -118,6 +118,16 @@ static int read_bool(sd_bus_message *m, enum told *ret)
 	return r;
 }
 
+static int read_address_type(sd_bus_message *m, enum told *ret_random)
+{
+	const char *text;
+	int r = sd_bus_message_read(m, "v", "s", &text);
+
+	if (r >= 0)
+		*ret_random = strcmp(text, "random") == 0 ? TOLD_TRUE : TOLD_FALSE;
+	return r;
+}
+
 static int on_adapter_prop(sd_bus_message *m, const char *key, void *ret)
 {
 	struct adapter_props *props = ret;
@@ -128,6 +138,8 @@ static int on_adapter_prop(sd_bus_message *m, const char *key, void *ret)
 		return read_bool(m, &props->powered);
 	if (strcmp(key, "Discovering") == 0)
 		return read_bool(m, &props->discovering);
+	if (strcmp(key, "AddressType") == 0)
+		return read_address_type(m, &props->random);
 	if (strcmp(key, "Address") != 0 && strcmp(key, "PowerState") != 0)
 		return sd_bus_message_skip(m, "v");
 	r = sd_bus_message_read(m, "v", "s", &text);
@@ -146,6 +158,7 @@ int adapter_props_read(sd_bus_message *m, struct adapter_props *ret)
 		.powered = TOLD_NOT,
 		.discovering = TOLD_NOT,
 		.blocked = TOLD_NOT,
+		.random = TOLD_NOT,
 	};
 	return read_dict(m, on_adapter_prop, ret);
 }
@@ -213,16 +226,6 @@ static int read_rssi(sd_bus_message *m, struct device_props *props)
 	return 0;
 }
 
-static int read_address_type(sd_bus_message *m, struct device_props *props)
-{
-	const char *text;
-	int r = sd_bus_message_read(m, "v", "s", &text);
-
-	if (r >= 0)
-		props->random = strcmp(text, "random") == 0 ? TOLD_TRUE : TOLD_FALSE;
-	return r;
-}
-
 static int on_device_prop(sd_bus_message *m, const char *key, void *ret)
 {
 	struct device_props *props = ret;
@@ -234,7 +237,7 @@ static int on_device_prop(sd_bus_message *m, const char *key, void *ret)
 	if (strcmp(key, "UUIDs") == 0)
 		return read_uuids(m, props);
 	if (strcmp(key, "AddressType") == 0)
-		return read_address_type(m, props);
+		return read_address_type(m, &props->random);
 	if (strcmp(key, "Connected") == 0)
 		return read_bool(m, &props->connected);
 	if (strcmp(key, "ServicesResolved") == 0)

@@ -44,6 +44,7 @@ struct adapter_props {
 	enum told powered;
 	enum told discovering;
 	enum told blocked; /* PowerState is "off-blocked" */
+	enum told random; /* AddressType */
 };
 
 struct device_props {

@@ -39,6 +39,11 @@ void peers_done(struct peers *peers)
 	peers->buckets = NULL;
 }
 
+void peers_set_max(struct peers *peers, unsigned max)
+{
+	peers->max = MAX(peers->max, max);
+}
+
 struct peer *peers_find(const struct peers *peers, const struct object_key *key)
 {
 	struct peer *peer = *bucket_of(peers, key);

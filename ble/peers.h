@@ -32,6 +32,8 @@ struct peers {
 /* Returns 0 or -ENOMEM. */
 int peers_init(struct peers *peers, unsigned max);
 void peers_done(struct peers *peers);
+/* How many there may be from now on, not fewer than before. */
+void peers_set_max(struct peers *peers, unsigned max);
 /* NULL where there is none. */
 struct peer *peers_find(const struct peers *peers, const struct object_key *key);
 /* A new one, all but its key zero; the oldest goes if need be. NULL without memory. */

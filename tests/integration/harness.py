@@ -83,7 +83,7 @@ def render(options: dict[str, Any], indent: str = "") -> str:
     for name, value in options.items():
         if isinstance(value, dict):
             lines += [f"{indent}{name}: {{", render(value, indent + "\t"), f"{indent}}};"]
-        elif isinstance(value, (bool, str)):
+        elif isinstance(value, (bool, str, list)):
             lines.append(f"{indent}{name} = {json.dumps(value)};")
         else:
             lines.append(f"{indent}{name} = {value};")

@@ -167,7 +167,7 @@ async def test_dbus_daemon(directory):
 @pytest.mark.parametrize("index", [0, 1])
 async def test_adapter_removed_and_added(directory, index):
     """A USB reset: the adapter is gone, and comes back, perhaps under another number."""
-    async with running_lab(directory, {"bluetooth": {"adapter": "00:AA:01:00:00:00"}},
+    async with running_lab(directory, {"bluetooth": {"adapters": ["00:AA:01:00:00:00"]}},
                            cloud=KEEPS_OPEN) as lab:
         await lab.working()
         device = EchoDevice()
@@ -176,7 +176,7 @@ async def test_adapter_removed_and_added(directory, index):
         lab.sim.remove_adapter(0)
         status = await lab.agent.wait_for_status(
             lambda s: s["bluetooth"]["state"] == "no-adapter")
-        assert status["bluetooth"]["reason"] == 'no adapter that is "00:AA:01:00:00:00"'
+        assert status["bluetooth"]["reason"] == 'no adapter 00:AA:01:00:00:00'
         close = await lab.cloud.wait_for("close", device_id=device.device_id)
         assert (close["code"], close["by"]) == (4, "hotspot")
         peer.adapters = (index,)
@@ -207,9 +207,10 @@ async def test_rfkill(directory):
     async with running_lab(directory) as lab:
         await lab.working()
         lab.sim.set_rfkill(0, True)
+        reason = "hci0: switched off by rfkill: rfkill unblock bluetooth"
         status = await lab.agent.wait_for_status(
-            lambda s: s["bluetooth"]["adapters"][0]["state"] == "blocked")
-        assert status["bluetooth"]["reason"] == "switched off by rfkill: rfkill unblock bluetooth"
+            lambda s: s["bluetooth"].get("reason") == reason)
+        assert status["bluetooth"]["adapters"][0]["state"] == "blocked"
         assert "rfkill unblock" in status["summary"]
         assert "switched off by rfkill" in await lab.agent.wait_for_log(" error   hci0")
         assert len(lab.sim.called("Set")) <= 1
@@ -261,7 +262,7 @@ async def test_access_denied(directory):
 
 async def test_adapter_by_address(directory):
     """The configured one is used, whatever else is there, and whatever comes first."""
-    async with running_lab(directory, {"bluetooth": {"adapter": "00:aa:01:00:00:01"}}) as lab:
+    async with running_lab(directory, {"bluetooth": {"adapters": ["00:aa:01:00:00:01"]}}) as lab:
         status = await lab.agent.wait_for_status(
             lambda s: s["bluetooth"]["state"] == "no-adapter")
         assert status["bluetooth"]["adapters"][0]["used"] is False

@@ -59,6 +59,13 @@ static char *read_whole(const char *path)
 	return text;
 }
 
+static void expect_equal_lists(const struct settings_list *a, const struct settings_list *b)
+{
+	assert_int_equal(a->n, b->n);
+	for (size_t i = 0; i < a->n; i++)
+		assert_string_equal(a->items[i], b->items[i]);
+}
+
 static void expect_equal(const struct settings *a, const struct settings *b)
 {
 	assert_string_equal(a->state_dir, b->state_dir);
@@ -73,11 +80,16 @@ static void expect_equal(const struct settings *a, const struct settings *b)
 	assert_int_equal(a->uplink.backoff_max_s, b->uplink.backoff_max_s);
 	assert_int_equal(a->uplink.report_interval_s, b->uplink.report_interval_s);
 	assert_int_equal(a->uplink.stats_interval_s, b->uplink.stats_interval_s);
-	assert_string_equal(a->bluetooth.adapter, b->bluetooth.adapter);
+	expect_equal_lists(&a->bluetooth.adapters, &b->bluetooth.adapters);
 	assert_int_equal(a->bluetooth.duplicate_data, b->bluetooth.duplicate_data);
+	assert_int_equal(a->bluetooth.silence_s, b->bluetooth.silence_s);
 	assert_int_equal(a->devices.max, b->devices.max);
 	assert_int_equal(a->devices.lost_after_s, b->devices.lost_after_s);
+	assert_string_equal(a->relay.bearer, b->relay.bearer);
 	assert_int_equal(a->relay.max_links, b->relay.max_links);
+	assert_int_equal(a->relay.max_links_per_adapter, b->relay.max_links_per_adapter);
+	assert_int_equal(a->relay.holdoff_ms, b->relay.holdoff_ms);
+	assert_int_equal(a->relay.resume_max_s, b->relay.resume_max_s);
 	assert_int_equal(a->relay.rssi_floor_dbm, b->relay.rssi_floor_dbm);
 	assert_int_equal(a->relay.idle_timeout_s, b->relay.idle_timeout_s);
 	assert_int_equal(a->relay.max_duration_s, b->relay.max_duration_s);
@@ -182,7 +194,7 @@ static void the_example_names_every_option(void **state)
 	}
 	for (const char *p = example; (p = strstr(p, " = ")); p++)
 		in_example++;
-	assert_int_equal(in_table, 22);
+	assert_int_equal(in_table, 27);
 	assert_int_equal(in_example, in_table);
 }
 
@@ -237,13 +249,14 @@ static void an_empty_file_is_all_defaults(void **state)
 
 static void sets_every_kind(void **state)
 {
-	struct settings s = load("state_dir = \"/a\";\n"
-				 "log_level = \"debug\";\n"
-				 "uplink: { url = \"wss://cloud.example/x\";\n"
-				 "          ping_interval_s = 0; };\n"
-				 "bluetooth: { duplicate_data = TRUE; adapter = \"hci12\"; };\n"
-				 "devices = { max = 0x20; };\n"
-				 "relay: { rssi_floor_dbm = -127; max_links = 2L; };\n");
+	struct settings s =
+		load("state_dir = \"/a\";\n"
+		     "log_level = \"debug\";\n"
+		     "uplink: { url = \"wss://cloud.example/x\";\n"
+		     "          ping_interval_s = 0; };\n"
+		     "bluetooth: { duplicate_data = TRUE; adapters = [ \"hci12\" ]; };\n"
+		     "devices = { max = 0x20; };\n"
+		     "relay: { rssi_floor_dbm = -127; max_links = 2L; };\n");
 
 	(void)state;
 	assert_string_equal(s.state_dir, "/a");
@@ -251,7 +264,8 @@ static void sets_every_kind(void **state)
 	assert_string_equal(s.uplink.url, "wss://cloud.example/x");
 	assert_int_equal(s.uplink.ping_interval_s, 0);
 	assert_true(s.bluetooth.duplicate_data);
-	assert_string_equal(s.bluetooth.adapter, "hci12");
+	assert_int_equal(s.bluetooth.adapters.n, 1);
+	assert_string_equal(s.bluetooth.adapters.items[0], "hci12");
 	assert_int_equal(s.devices.max, 32);
 	assert_int_equal(s.relay.rssi_floor_dbm, -127);
 	assert_int_equal(s.relay.max_links, 2);
@@ -323,9 +337,13 @@ static void keeps_the_ranges(void **state)
 		{"uplink", "backoff_max_s", 1, 86400, "backoff_min_ms = 1000;"},
 		{"uplink", "report_interval_s", 1, 86400, ""},
 		{"uplink", "stats_interval_s", 0, 86400, ""},
+		{"bluetooth", "silence_s", 0, 86400, ""},
 		{"devices", "max", 16, 65536, ""},
 		{"devices", "lost_after_s", 1, 86400, ""},
 		{"relay", "max_links", 0, 16, ""},
+		{"relay", "max_links_per_adapter", 1, 16, ""},
+		{"relay", "holdoff_ms", 0, 5000, ""},
+		{"relay", "resume_max_s", 0, 600, ""},
 		{"relay", "rssi_floor_dbm", -127, 20, ""},
 		{"relay", "idle_timeout_s", 1, 3600, ""},
 		{"relay", "max_duration_s", 1, 86400, ""},
@@ -391,15 +409,39 @@ static void checks_strings(void **state)
 	       "uplink: { url = \"ws://a\"; };\n");
 }
 
+static void checks_bearers(void **state)
+{
+	static const char *const bearers[] = {"auto", "l2cap", "gatt"};
+	char text[128];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bearers); i++) {
+		struct settings s;
+
+		snprintf(text, sizeof(text), "relay: { bearer = \"%s\"; };\n", bearers[i]);
+		s = load(text);
+		assert_string_equal(s.relay.bearer, bearers[i]);
+		settings_done(&s);
+	}
+	refuse(1,
+	       "relay.bearer: expected \"auto\", \"l2cap\" or \"gatt\", not \"GATT\": no such "
+	       "bearer",
+	       "relay: { bearer = \"GATT\"; };\n");
+	refuse(1, "relay.bearer: expected \"auto\"", "relay: { bearer = \"\"; };\n");
+}
+
+#define ADAPTER_EXPECTED                                                                           \
+	"expected a name like \"hci0\" or an address like \"00:11:22:AA:BB:CC\", not "
+
 static void checks_adapters(void **state)
 {
-	static const char *const good[] = {"auto", "hci0", "hci15", "hci100", "00:11:22:AA:bb:cc"};
+	static const char *const good[] = {"hci0", "hci15", "hci100", "00:11:22:AA:bb:cc"};
 	static const char *const bad[] = {
 		"",
-		"Auto",
-		"auto ",
+		"auto",
 		"hci",
 		"hci0 ",
+		"hci00",
 		"hci-1",
 		"hci+1",
 		"hci 1",
@@ -420,19 +462,57 @@ static void checks_adapters(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
 		struct settings s;
 
-		snprintf(text, sizeof(text), "bluetooth: { adapter = \"%s\"; };\n", good[i]);
+		snprintf(text, sizeof(text), "bluetooth: { adapters = [ \"%s\" ]; };\n", good[i]);
 		s = load(text);
-		assert_string_equal(s.bluetooth.adapter, good[i]);
+		assert_int_equal(s.bluetooth.adapters.n, 1);
+		assert_string_equal(s.bluetooth.adapters.items[0], good[i]);
 		settings_done(&s);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		snprintf(text, sizeof(text), "bluetooth: { adapter = \"%s\"; };\n", bad[i]);
+		snprintf(text, sizeof(text), "bluetooth: { adapters = [ \"%s\" ]; };\n", bad[i]);
 		snprintf(what, sizeof(what),
-			 "bluetooth.adapter: expected \"auto\", a name like \"hci0\" or an "
-			 "address like \"00:11:22:AA:BB:CC\", not \"%s\"",
-			 bad[i]);
+			 "bluetooth.adapters: element 1: " ADAPTER_EXPECTED "\"%s\"", bad[i]);
 		refuse(1, what, text);
 	}
+}
+
+/* An array or a list, of any length; each element is checked, and told by its own line. */
+static void reads_lists(void **state)
+{
+	struct settings s;
+
+	(void)state;
+	s = load("bluetooth: { adapters = []; };\n");
+	assert_int_equal(s.bluetooth.adapters.n, 0);
+	settings_done(&s);
+	s = load("bluetooth: { adapters = ( ); };\n");
+	assert_int_equal(s.bluetooth.adapters.n, 0);
+	settings_done(&s);
+	s = load("bluetooth: { adapters = ( \"hci2\",\n\"hci0\", \"00:11:22:33:44:55\" ); };\n");
+	assert_int_equal(s.bluetooth.adapters.n, 3);
+	assert_string_equal(s.bluetooth.adapters.items[0], "hci2");
+	assert_string_equal(s.bluetooth.adapters.items[1], "hci0");
+	assert_string_equal(s.bluetooth.adapters.items[2], "00:11:22:33:44:55");
+	settings_done(&s);
+	refuse(2, "bluetooth.adapters: element 2: " ADAPTER_EXPECTED "\"usb0\": no adapter",
+	       "bluetooth: { adapters = [ \"hci0\",\n\"usb0\" ]; };\n");
+	refuse(3, "bluetooth.adapters: element 3: " ADAPTER_EXPECTED "an integer",
+	       "bluetooth: { adapters = ( \"hci0\",\n\"hci1\",\n7 ); };\n");
+	refuse(1, "bluetooth.adapters: element 1: " ADAPTER_EXPECTED "a list",
+	       "bluetooth: { adapters = ( [ \"hci0\" ] ); };\n");
+	refuse(1, "bluetooth.adapters: element 1: " ADAPTER_EXPECTED "an integer",
+	       "bluetooth: { adapters = [ 0, 1 ]; };\n");
+	refuse(1, "bluetooth.adapters: element 2: \"hci0\" stands there twice",
+	       "bluetooth: { adapters = [ \"hci0\", \"hci0\" ]; };\n");
+	refuse(1, "bluetooth.adapters: element 3: \"00:11:22:aa:bb:cc\" stands there twice",
+	       "bluetooth: { adapters = [ \"00:11:22:AA:BB:CC\", \"hci0\", "
+	       "\"00:11:22:aa:bb:cc\" ]; };\n");
+	refuse(1,
+	       "bluetooth.adapters: expected [ ... ] with, for each, a name like \"hci0\" or an "
+	       "address like \"00:11:22:AA:BB:CC\", not a string",
+	       "bluetooth: { adapters = \"hci0\"; };\n");
+	refuse(1, "bluetooth.adapters: expected [ ... ] with", "bluetooth: { adapters = 0; };\n");
+	refuse(1, "bluetooth.adapters: expected [ ... ] with", "bluetooth: { adapters = { }; };\n");
 }
 
 static void checks_what_goes_together(void **state)
@@ -565,7 +645,9 @@ int main(void)
 		cmocka_unit_test(refuses_what_is_no_group),
 		cmocka_unit_test(keeps_the_ranges),
 		cmocka_unit_test(checks_strings),
+		cmocka_unit_test(checks_bearers),
 		cmocka_unit_test(checks_adapters),
+		cmocka_unit_test(reads_lists),
 		cmocka_unit_test(checks_what_goes_together),
 		cmocka_unit_test(refuses_broken_syntax),
 		cmocka_unit_test(refuses_duplicates),

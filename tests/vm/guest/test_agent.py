@@ -41,7 +41,8 @@ async def hotspot(out, name, options=None):
         cloud = Cloud(*tls.make_server_cert(directory, ca=ca), state=directory / "cloud")
         await cloud.start()
         agent = Agent(directory, SYSTEM_BUS, merge(
-            merge(QUICK, {"uplink": {"url": cloud.url, "ca_file": str(ca.cert)}}), options or {}))
+            merge(QUICK, {"uplink": {"url": cloud.url, "ca_file": str(ca.cert)},
+                          "bluetooth": {"adapters": ["hci0"]}}), options or {}))
         try:
             await agent.start()
             await agent.wait_for_status(
