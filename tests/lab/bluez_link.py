@@ -1,156 +1,109 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections of the simulated bluetoothd.
 
-_Channel and _Link are one connection with its sockets; _Connections has the calls about them:
-Connect, Disconnect, AcquireWrite, AcquireNotify.
+_Link is one connection, with its channels over GATT (bluez_gatt.py) and L2CAP (bluez_l2cap.py);
+Connection the record of it; _Connections has the calls about them: Connect, Disconnect,
+AcquireWrite, AcquireNotify, ReadValue.
 """
 from __future__ import annotations
 
 import asyncio
 import socket
 import uuid
-from collections import defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from dbus_fast import DBusError, Message
 
 from bluez_bus import _error, _ObjectServer
-from bluez_objects import (CHANNELS, DEVICE, Peer, VirtualDevice, _Characteristic, _gatt_tree,
-                           _Known, _need_power)
+from bluez_gatt import Frame, _Att, _Channel, _Outgoing
+from bluez_l2cap import _Coc
+from bluez_objects import (CHANNELS, DEVICE, Peer, VirtualDevice, _Characteristic,
+                           _Descriptor, _gatt_tree, _Known, _need_power)
 
-WRITE_CUT = 512         # bytes bluetoothd reads of one write
-
-
-class Frame(NamedTuple):
-    """One frame of a session; direction is "to_device", "from_device" or "lost"."""
-
-    direction: str
-    data: bytes
-    channel: int = 0
+def _unless_main(channel: int) -> list[int]:
+    """A device that knows no channels has channel 0."""
+    return [channel] if channel else []
 
 
-class _Channel:
-    """One Blecon channel over GATT: bluetoothd's ends of the two sockets."""
+def _not_connected() -> DBusError:
+    return _error("Failed", "Not connected")
 
-    def __init__(self, link: _Link, number: int) -> None:
-        self.link = link
-        self.number = number
-        self.write: socket.socket | None = None
-        self.notify: socket.socket | None = None
-        self._loop = asyncio.get_running_loop()
-        self._open = False                  # the device knows
-        self._outgoing: deque[bytes] = deque()
-        self._stalled: asyncio.TimerHandle | None = None
 
-    def acquire_write(self) -> socket.socket:
-        """Client's end for writes without response."""
-        self.write, client = _pair()
-        self._loop.add_reader(self.write, self._read_writes)
-        return client
+@dataclass(eq=False)
+class Connection:
+    """One attempt to connect a device, and the link it made. Times are the event loop's.
 
-    def acquire_notify(self) -> socket.socket:
-        """Client's end for notifications; the device learns that the channel is open."""
-        self.notify, client = _pair()
-        self._loop.add_reader(self.notify, self._read_hangup)
-        device = self.link.peer.device
-        if self.number == 0 and device:
-            self._open = True
-            self._send(self.link.ask(device.opened, self.link.peer.mtu - 3))
-        return client
+    outcome: "pending", then "connected", "no-link", "cancelled" or bluetoothd's error text. end:
+    "client", "device", "adapter", "daemon", "att-timeout"; empty while the link is there.
+    """
 
-    def close(self) -> None:
-        """The link is gone."""
-        self._close_write()
-        self._close_notify()
-
-    def _close_write(self) -> None:
-        if self._stalled:
-            self._stalled.cancel()
-        if self.write:
-            self._loop.remove_reader(self.write)
-            self.write.close()
-            self.write = None
-
-    def _close_notify(self) -> None:
-        self._outgoing.clear()
-        if self.notify:
-            self._loop.remove_reader(self.notify)
-            self._loop.remove_writer(self.notify)
-            self.notify.close()
-            self.notify = None
-        was_open, self._open = self._open, False
-        if was_open and self.link.peer.device:
-            self.link.ask(self.link.peer.device.closed)
-
-    def _read_writes(self) -> None:
-        peer, end = self.link.peer, self.write
-        while end and end is self.write:
-            if peer.radio_stalls:
-                self._loop.remove_reader(end)
-                self._stalled = self._loop.call_later(0.02, self._resume, end)
-                return
-            try:
-                frame = end.recv(WRITE_CUT)
-            except BlockingIOError:
-                return
-            if not frame:
-                self._close_write()
-            elif len(frame) > peer.mtu - 3:
-                self.link.log(Frame("lost", frame, self.number))
-            elif self.link.log(Frame("to_device", frame, self.number)):
-                if self._open and peer.device:
-                    self._send(self.link.ask(peer.device.received, frame))
-
-    def _resume(self, end: socket.socket) -> None:
-        self._loop.add_reader(end, self._read_writes)
-
-    def _send(self, frames: Iterable[bytes]) -> None:
-        self._outgoing.extend(frames)
-        self._send_notifications()
-
-    def _send_notifications(self) -> None:
-        """One packet a frame; a full socket loses frames or holds them up."""
-        end = self.notify
-        while end and end is self.notify and self._outgoing:
-            frame = self._outgoing.popleft()
-            try:
-                end.send(frame)
-            except BlockingIOError:
-                if not self.link.peer.drops_notifications:
-                    self._outgoing.appendleft(frame)
-                    self._loop.add_writer(end, self._send_notifications)
-                    return
-                self.link.log(Frame("lost", frame, self.number))
-            except (BrokenPipeError, ConnectionResetError):
-                self._close_notify()
-            else:
-                self.link.log(Frame("from_device", frame, self.number))
-        if end and end is self.notify:
-            self._loop.remove_writer(end)
-
-    def _read_hangup(self) -> None:
-        """The client closed its end: bluetoothd unsubscribes, and the link stays."""
-        assert self.notify
-        try:
-            hangup = not self.notify.recv(1)
-        except ConnectionResetError:
-            hangup = True
-        if hangup:
-            self._close_notify()
+    device_id: uuid.UUID | None         # None: noise
+    adapter: int
+    address: str
+    tried_at: float
+    outcome: str = "pending"
+    up_at: float | None = None
+    end_at: float | None = None         # of the link, or of an attempt without one
+    end: str = ""
+    channels: dict[int, str] = field(default_factory=dict)  # that were opened, and their bearer
 
 
 class _Link:
     """A connection of one device object."""
 
     def __init__(self, sim: _Connections, known: _Known, channel: type[_Channel]) -> None:
+        assert known.record
         self.sim = sim
         self.known = known
         self.peer = known.peer
+        self.faults = known.faults
+        self.record = known.record
         self.resolving: asyncio.Task[None] | None = None
+        self.att = _Att(self)
         self.channels = [channel(self, n) for n in range(len(CHANNELS))]
+        self.cocs: list[_Coc] = []
+        self._open: dict[int, str] = {}     # channels now, and their bearer
         self._frames = 0
+        self._sdus: Counter[int] = Counter()        # by channel
+        self._closed = False
+        self._next_frame_at = 0.0
+        self._wake: asyncio.TimerHandle | None = None
+
+    # The radio towards the device, which both bearers share
+
+    def radio_is_ready(self) -> bool:
+        """Whether it takes a frame now; if not, pump() follows when it does."""
+        if self._closed or self.peer.radio_stalls:
+            return False
+        loop = asyncio.get_running_loop()
+        if not self.peer.frames_per_s or loop.time() >= self._next_frame_at:
+            return True
+        if not self._wake:
+            self._wake = loop.call_at(self._next_frame_at, self._awake)
+        return False
+
+    def radio_took_one(self) -> None:
+        """A frame is on the air: the next one waits for its turn."""
+        if self.peer.frames_per_s:
+            now = asyncio.get_running_loop().time()
+            # A timer that was late does not slow the radio down.
+            self._next_frame_at = max(self._next_frame_at, now - 0.02) + 1 / self.peer.frames_per_s
+
+    def _awake(self) -> None:
+        self._wake = None
+        self.pump()
+
+    def pump(self) -> None:
+        """Go on with what waits for the radio."""
+        self.att.pump()
+        for coc in list(self.cocs):
+            coc.pump()
+
+    # The device
 
     def log(self, frame: Frame) -> bool:
         """Note a frame; False if the link broke at it."""
@@ -159,12 +112,64 @@ class _Link:
         if frame.direction == "lost":
             return True
         self._frames += 1
-        if self.peer.vanish_after_frames == self._frames:
-            self.sim.drop_link(self.peer)
+        if frame.bearer == "l2cap":
+            self._count_sdu(frame.channel)
+        if self.faults.vanish_after_frames == self._frames:
+            self.sim.link_down(self, "device")
             return False
         return True
 
-    def ask(self, method: Callable[..., list[bytes] | None], *args: Any) -> list[bytes]:
+    def _count_sdu(self, channel: int) -> None:
+        self._sdus[channel] += 1
+        if self._sdus[channel] == self.faults.l2cap_closes_after_frames:
+            for coc in [c for c in self.cocs if c.number == channel]:
+                coc.close()
+
+    def channel_opened(self, channel: int, bearer: str, max_frame: int) -> list[bytes]:
+        """Tell the device. The frames it sends."""
+        device = self.peer.device
+        if not device:
+            return []
+        if channel in self._open:
+            self.sim.fail(RuntimeError(f"channel {channel} opened over {bearer}, open over "
+                                       f"{self._open[channel]} already"))
+        self._open[channel] = self.record.channels[channel] = bearer
+        if hasattr(device, "bearer"):
+            device.bearer = bearer
+        return self._ask(device.opened, max_frame, *_unless_main(channel))
+
+    def received(self, frame: bytes, channel: int) -> list[bytes]:
+        """Give the device a frame. The frames it sends."""
+        device = self.peer.device
+        if not device:
+            return []
+        return self._ask(device.received, frame, *_unless_main(channel))
+
+    def channel_closed(self, channel: int, bearer: str) -> None:
+        """Tell the device once none is open any more."""
+        if self._open.get(channel) != bearer:
+            return
+        del self._open[channel]
+        if not self._open and self.peer.device:
+            self._ask(self.peer.device.closed)
+
+    def send(self, frames: Iterable[bytes], channel: int) -> None:
+        """The device speaks by itself."""
+        self._outgoing(channel).send(frames)
+
+    def waiting(self, channel: int) -> int:
+        """Frames of the device for which its socket has no room."""
+        return len(self._outgoing(channel).frames)
+
+    def _outgoing(self, channel: int) -> _Outgoing:
+        if channel not in self._open:
+            raise ValueError(f"channel {channel} is not open")
+        for coc in self.cocs:
+            if coc.number == channel and coc.is_up:
+                return coc.outgoing
+        return self.channels[channel].outgoing
+
+    def _ask(self, method: Callable[..., list[bytes] | None], *args: Any) -> list[bytes]:
         """Let the device act; its mistakes go to the simulator's `errors`."""
         try:
             return method(*args) or []
@@ -174,20 +179,26 @@ class _Link:
 
     def close(self) -> None:
         """End service discovery and the sockets, tell the device."""
+        self._closed = True
+        if self._wake:
+            self._wake.cancel()
         if self.resolving:
             self.resolving.cancel()
-        for channel in self.channels:
+        self.att.close()
+        for channel in [*self.channels, *self.cocs]:
             channel.close()
 
 
 class _Connections(_ObjectServer):
     """The connections of all device objects."""
 
-    def __init__(self, bus_address: str, connect_timeout_s: float) -> None:
+    def __init__(self, bus_address: str, connect_timeout_s: float, att_timeout_s: float) -> None:
         super().__init__(bus_address)
         self.connect_timeout_s = connect_timeout_s      # of an attempt at a device not there
+        self.att_timeout_s = att_timeout_s              # of an ATT request: then the link goes
         self.gatt_cache = True                          # GATT objects outlive the link
         self.frames: dict[uuid.UUID, list[Frame]] = defaultdict(list)
+        self.connections: list[Connection] = []         # every attempt there was
 
     def peer(self, device: VirtualDevice | Peer) -> Peer:
         """The radio of a device."""
@@ -203,8 +214,12 @@ class _Connections(_ObjectServer):
         known.temporary = False
         if known.link:
             return None
+        adapter, peer = known.adapter, known.peer
+        known.faults = peer.next_faults()
+        known.record = Connection(peer.device.device_id if peer.device else None, adapter.index,
+                                  known.address, asyncio.get_running_loop().time())
+        self.connections.append(known.record)
         known.connecting = self.spawn(self._establish(known))
-        adapter = known.adapter
         attempts = sum(1 for k in adapter.known.values() if k.connecting)
         adapter.peak_connecting = max(adapter.peak_connecting, attempts)
         known.connecting.add_done_callback(partial(self._attempted, known, msg))
@@ -213,21 +228,25 @@ class _Connections(_ObjectServer):
     async def _establish(self, known: _Known) -> None:
         """Wait for a connectable advert of this address, then for the link."""
         loop, peer, adapter = asyncio.get_running_loop(), known.peer, known.adapter
+        faults, record = known.faults, known.record
+        assert record
         deadline = loop.time() + self.connect_timeout_s
-        if peer.connect_hangs:
+        if faults.connect_hangs:
             await asyncio.Event().wait()
         await asyncio.sleep(peer.connect_delay_s)
         while not peer.present or peer.link or peer.address != known.address:
             if loop.time() > deadline:
                 raise _error("Failed", "le-connection-abort-by-local")
             await asyncio.sleep(0.02)
-        if peer.connect_error:
-            raise DBusError(*peer.connect_error)
+        if faults.connect_error:
+            raise DBusError(*faults.connect_error)
         links = sum(1 for k in adapter.known.values() if k.link)
         if links >= adapter.max_connections:
             raise _error("Failed", "le-connection-abort-by-local")
-        if peer.connect_succeeds_without_link:
+        if faults.connect_succeeds_without_link:
+            record.outcome = "no-link"
             return
+        record.outcome, record.up_at = "connected", loop.time()
         adapter.peak_connected = max(adapter.peak_connected, links + 1)
         known.link = peer.link = self._new_link(known)
         self._changed(known, DEVICE, "Connected")
@@ -235,9 +254,15 @@ class _Connections(_ObjectServer):
     def _attempted(self, known: _Known, msg: Message, task: asyncio.Task[None]) -> None:
         """Answer Connect."""
         known.connecting = None
+        record = known.record
+        assert record
+        if record.outcome != "connected":
+            record.end_at = asyncio.get_running_loop().time()
         if task.cancelled():
+            record.outcome = "cancelled"
             self._reply_error(msg, _error("Failed", "br-connection-canceled"))
         elif err := task.exception():
+            record.outcome = str(err)
             self._reply_error(msg, err)
         else:
             self._reply(msg)
@@ -246,15 +271,15 @@ class _Connections(_ObjectServer):
 
     async def _resolve(self, known: _Known) -> None:
         """Service discovery; with a cache the objects are there already."""
-        peer = known.peer
+        peer, faults = known.peer, known.faults
         await asyncio.sleep(peer.resolve_delay_s)
-        if peer.services_never_resolve:
+        if faults.services_never_resolve:
             return
-        if not peer.resolves_before_objects:
+        if not faults.resolves_before_objects:
             self._export_attributes(known)
         known.resolved = True
         self._changed(known, DEVICE, "ServicesResolved", "UUIDs")
-        if peer.resolves_before_objects:
+        if faults.resolves_before_objects:
             await asyncio.sleep(peer.resolve_delay_s)
             self._export_attributes(known)
 
@@ -281,19 +306,21 @@ class _Connections(_ObjectServer):
 
     async def _disconnect_link(self, link: _Link, msg: Message) -> None:
         await asyncio.sleep(link.peer.disconnect_delay_s)
-        self._link_down(link)
+        self.link_down(link, "client")
         self._reply(msg)
 
     def drop_link(self, device: VirtualDevice | Peer) -> None:
         """Break a device's link, as when it goes out of range; nothing if it has none."""
         peer = self.peer(device)
         if peer.link:
-            self._link_down(peer.link)
+            self.link_down(peer.link, "device")
 
-    def _link_down(self, link: _Link) -> None:
+    def link_down(self, link: _Link, end: str) -> None:
+        """A link is gone, by itself or by a call; `end` is for its record."""
         known = link.known
         if known.link is not link:
             return
+        link.record.end, link.record.end_at = end, asyncio.get_running_loop().time()
         known.link = link.peer.link = None
         link.close()
         if known.resolved:
@@ -307,24 +334,50 @@ class _Connections(_ObjectServer):
         channel = self._channel_of(char)
         if channel.write:
             raise _error("NotPermitted", "Write acquired")
-        if char.known.peer.acquire_write_error:
-            raise DBusError(*char.known.peer.acquire_write_error)
-        return self._reply_socket(msg, channel.acquire_write(), char.known.peer.mtu)
+        if channel.link.faults.acquire_write_error:
+            raise DBusError(*channel.link.faults.acquire_write_error)
+        return self._reply_socket(msg, channel.acquire_write(), channel.link.peer.mtu)
 
     def _acquire_notify(self, msg: Message, char: _Characteristic) -> Any:
+        """Subscribe, with a request over the air."""
         channel = self._channel_of(char)
+        faults = channel.link.faults
         if channel.notify:
             raise _error("NotPermitted", "Notify acquired")
-        if char.known.peer.acquire_notify_never_answers:
+        if faults.acquire_notify_never_answers:
             return False
-        if char.known.peer.acquire_notify_error:
-            raise DBusError(*char.known.peer.acquire_notify_error)
-        return self._reply_socket(msg, channel.acquire_notify(), char.known.peer.mtu)
+        if faults.acquire_notify_error:
+            raise DBusError(*faults.acquire_notify_error)
+        channel.link.att.request(partial(self._subscribe, msg, channel),
+                                 partial(self._reply_error, msg, _not_connected()))
+        return False
+
+    def _subscribe(self, msg: Message, channel: _Channel) -> None:
+        self._reply_socket(msg, channel.acquire_notify(), channel.link.peer.mtu)
+
+    def _read_descriptor(self, msg: Message, descriptor: _Descriptor) -> Any:
+        """Read over the air, so after all writes."""
+        link = descriptor.char.known.link
+        if link is None:
+            raise _not_connected()
+        if descriptor.reading:
+            raise _error("InProgress", "Operation already in progress")
+        descriptor.reading = True
+        link.att.request(partial(self._descriptor_read, msg, descriptor, True),
+                         partial(self._descriptor_read, msg, descriptor, False))
+        return False
+
+    def _descriptor_read(self, msg: Message, descriptor: _Descriptor, answered: bool) -> None:
+        descriptor.reading = False
+        if answered:
+            self._reply(msg, "ay", [descriptor.value()])
+        else:
+            self._reply_error(msg, _not_connected())
 
     @staticmethod
     def _channel_of(char: _Characteristic) -> _Channel:
         if char.known.link is None:
-            raise _error("Failed", "Not connected")
+            raise _not_connected()
         channel = char.open_channel()
         if channel is None:
             raise _error("NotSupported", "Operation is not supported")
@@ -337,10 +390,3 @@ class _Connections(_ObjectServer):
         reply.serial = self._bus.next_serial()
         self._writer.write(reply._marshall(True), [fd], lambda _: socket.close(fd))
         return False
-
-
-def _pair() -> tuple[socket.socket, socket.socket]:
-    mine, client = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    mine.setblocking(False)
-    client.setblocking(False)
-    return mine, client

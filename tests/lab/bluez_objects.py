@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the simulated bluetoothd knows about: devices on the air, and the objects it exports.
 
-On the air: VirtualDevice, Beacon, Advert, Peer. On the bus: Adapter, _Known (a device object),
-_Attribute and _Characteristic (the GATT objects below it, made by _gatt_tree).
+On the air: VirtualDevice, Beacon, Advert, Peer with its Faults. On the bus: Adapter, _Known (a
+device object), _Attribute, _Characteristic and _Descriptor (the GATT objects below it, made by
+_gatt_tree).
 """
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from dbus_fast import Variant
 from bluez_bus import Interfaces, Props, _error, marshal_changed
 
 if TYPE_CHECKING:       # not when it runs: bluez_link imports this module
-    from bluez_link import _Channel, _Link
+    from bluez_gatt import _Channel
+    from bluez_link import Connection, _Link
 
 FD0D = "0000fd0d-0000-1000-8000-00805f9b34fb"
 CHANNELS = ("ec4f0000-1537-443e-b05a-713051212f1c", "ec4f0001-1537-443e-b05a-713051212f1c")
@@ -36,14 +38,19 @@ RSSI_MARK = -21846      # 0xaaaa: found nowhere else in a marshalled signal
 
 
 class VirtualDevice(Protocol):
-    """The device side of a connection, as tests/lab/device.py has it."""
+    """The device side of a connection, as tests/lab/device.py has it.
+
+    One that counts sessions by bearer has an attribute `bearer`, set before opened().
+    """
 
     device_id: uuid.UUID
+    l2cap: bool                 # it takes the PSMs
+    channels: int               # 2: it has channel 1 too
 
     @property
     def service_data(self) -> bytes: ...
-    def opened(self, max_frame: int) -> list[bytes]: ...
-    def received(self, frame: bytes) -> list[bytes]: ...
+    def opened(self, max_frame: int, channel: int = 0) -> list[bytes]: ...
+    def received(self, frame: bytes, channel: int = 0) -> list[bytes]: ...
     def closed(self) -> None: ...
 
 
@@ -52,13 +59,15 @@ class Beacon:
 
     def __init__(self, device_id: uuid.UUID | None = None, tail: bytes = b"\x01\x00") -> None:
         self.device_id = device_id or uuid.uuid4()
+        self.l2cap = False
+        self.channels = 2
         self.service_data = b"\x00\x00" + self.device_id.bytes + tail
 
-    def opened(self, _max_frame: int) -> list[bytes]:
+    def opened(self, _max_frame: int, _channel: int = 0) -> list[bytes]:
         """It has nothing to say."""
         return []
 
-    def received(self, _frame: bytes) -> list[bytes]:
+    def received(self, _frame: bytes, _channel: int = 0) -> list[bytes]:
         """Nor to answer."""
         return []
 
@@ -83,25 +92,12 @@ class Advert:
         return result
 
 
-@dataclass(eq=False)
-class Peer:
-    """A device on the air. Its attributes may be changed at any time."""
+@dataclass(eq=False, kw_only=True)
+class Faults:
+    """What goes wrong in an attempt to connect a device, and in the connection it makes."""
 
-    device: VirtualDevice | None        # None: noise
-    noise: Advert | None
-    adapters: tuple[int, ...]           # that hear it
-    address: str
-    rssi: int = -60
-    interval_s: float | None = None     # advertises by itself this often: set_interval()
-    mtu: int = 247
-    name: str | None = None
-    connect_delay_s: float = 0.05
-    resolve_delay_s: float = 0.05
-    disconnect_delay_s: float = 0.02
-    rotates_address: bool = False       # new address whenever its service data changes
-    drops_notifications: bool = False   # bluetoothd's way with a full socket; else wait
     connect_error: tuple[str, str] | None = None
-    connect_hangs: bool = False
+    connect_hangs: bool = False                 # until Disconnect
     connect_succeeds_without_link: bool = False
     services_never_resolve: bool = False
     resolves_before_objects: bool = False
@@ -109,11 +105,74 @@ class Peer:
     acquire_notify_never_answers: bool = False
     acquire_notify_error: tuple[str, str] | None = None
     acquire_write_error: tuple[str, str] | None = None
-    vanish_after_frames: int | None = None
-    radio_stalls: bool = False          # nobody reads the client's writes
+    l2cap_refused: bool = False
+    l2cap_never_answers: bool = False
+    l2cap_closes_after_frames: int | None = None    # of a channel; the link stays
+    vanish_after_frames: int | None = None          # of the link, which breaks
+
+
+# The names for what a script mostly has.
+OUTCOMES = {
+    "ok": Faults(),
+    "connect-error": Faults(connect_error=("org.bluez.Error.Failed",
+                                           "le-connection-abort-by-local")),
+    "connect-hangs": Faults(connect_hangs=True),
+    "no-link": Faults(connect_succeeds_without_link=True),
+    "services-never-resolve": Faults(services_never_resolve=True),
+    "notify-never-answers": Faults(acquire_notify_never_answers=True),
+    "l2cap-refused": Faults(l2cap_refused=True),
+    "l2cap-never-answers": Faults(l2cap_never_answers=True),
+}
+
+
+@dataclass(eq=False)
+class Peer(Faults):
+    """A device on the air. Its attributes may be changed at any time.
+
+    Its own faults are those of each attempt, unless there is a script: that has the faults of the
+    next attempts, one after the other (BluezSim.script() fills it).
+    """
+
+    device: VirtualDevice | None        # None: noise
+    noise: Advert | None
+    adapters: tuple[int, ...]           # that hear it
+    address: str
+    rssi: int | dict[int, int] = -60    # by adapter, where they differ
+    interval_s: float | None = None     # advertises by itself this often: set_interval()
+    address_type: str = "random"
+    mtu: int = 247                      # ATT
+    sndmtu: int = 245                   # longest SDU to it over L2CAP
+    frames_per_s: float | None = None   # how fast the radio takes frames to it; None: at once
+    name: str | None = None
+    connect_delay_s: float = 0.05
+    resolve_delay_s: float = 0.05
+    disconnect_delay_s: float = 0.02
+    rotates_address: bool = False       # new address whenever its service data changes
+    drops_notifications: bool = False   # bluetoothd's way with a full socket; else wait
+    script: list[Faults] = field(default_factory=list)
     present: bool = True
     link: _Link | None = None
     last_data: bytes | None = None
+    _stalls: bool = field(default=False, init=False)
+
+    @property
+    def radio_stalls(self) -> bool:
+        """Whether the radio takes no frame, nor request, to the device: BluezSim.stall()."""
+        return self._stalls
+
+    @radio_stalls.setter
+    def radio_stalls(self, stalls: bool) -> None:
+        self._stalls = stalls
+        if self.link:
+            self.link.pump()
+
+    def rssi_at(self, adapter: int) -> int:
+        """How an adapter hears it."""
+        return self.rssi if isinstance(self.rssi, int) else self.rssi[adapter]
+
+    def next_faults(self) -> Faults:
+        """Those of the attempt that begins."""
+        return self.script.pop(0) if self.script else self
 
     def advert(self) -> Advert:
         """What it advertises now."""
@@ -132,12 +191,14 @@ class Adapter:
     powered: bool = True
     rfkill: bool = False
     monitors: bool = False              # bluetoothd -E: AdvertisementMonitorManager1
+    address_type: str = "public"
     name: str = "lab"
     max_connections: int = 1000
     discovery_error: tuple[str, str] | None = None
     power_error: tuple[str, str] | None = None
     power_delay_s: float = 0.02
-    deaf: str = ""                      # until the next "discovery" or "power" on, or "forever"
+    deaf: bool = False                  # BluezSim.deafen()
+    deaf_until: str | None = None       # "restart" of discovery, "power-cycle", None: for ever
     monitor_released: bool = False      # release monitors instead of activating them
     peak_connecting: int = 0            # most connection attempts at once
     peak_connected: int = 0             # most links at once
@@ -157,7 +218,8 @@ class Adapter:
         """Everything exported at its path."""
         uuids = [s + BASE_UUID for s in ("00001800", "00001801", "0000180a")]
         result = {ADAPTER: {
-            "Address": Variant("s", self.address), "AddressType": Variant("s", "public"),
+            "Address": Variant("s", self.address),
+            "AddressType": Variant("s", self.address_type),
             "Name": Variant("s", self.name), "Alias": Variant("s", self.alias or self.name),
             "Class": Variant("u", 0), "Powered": Variant("b", self.powered),
             "PowerState": Variant("s", self.power_state), "Discoverable": Variant("b", False),
@@ -182,7 +244,7 @@ class Adapter:
 
 
 class _Attribute:
-    """A GATT service or descriptor, or any other object without methods."""
+    """A GATT service, or any other object without methods."""
 
     def __init__(self, path: str, interfaces: Interfaces) -> None:
         self.path = path
@@ -220,6 +282,22 @@ class _Characteristic(_Attribute):
         return self.known.link.channels[self.channel]
 
 
+class _Descriptor(_Attribute):
+    """The Client Characteristic Configuration of a characteristic."""
+
+    def __init__(self, path: str, char: _Characteristic) -> None:
+        super().__init__(path, {DESCRIPTOR: {
+            "UUID": Variant("s", CCC), "Characteristic": Variant("o", char.path),
+            "Value": Variant("ay", b"")}})
+        self.char = char
+        self.reading = False
+
+    def value(self) -> bytes:
+        """What is read over the air: whether notifications are on."""
+        channel = self.char.open_channel()
+        return b"\x01\x00" if channel and channel.notify else b"\x00\x00"
+
+
 class _Known:
     """A device object of bluetoothd: one address on one adapter."""
 
@@ -237,6 +315,8 @@ class _Known:
         self.manufacturer_data: dict[int, bytes] = {}
         self.connecting: asyncio.Task[None] | None = None
         self.link: _Link | None = None
+        self.faults: Faults = peer          # of the latest attempt
+        self.record: Connection | None = None   # of the latest attempt
         self.resolved = False
         self.attributes: list[_Attribute] = []
         self._rssi_signal: tuple[bytearray, int] | None = None
@@ -273,7 +353,8 @@ class _Known:
     def interfaces(self) -> Interfaces:
         name = self.peer.name
         props = {
-            "Address": Variant("s", self.address), "AddressType": Variant("s", "random"),
+            "Address": Variant("s", self.address),
+            "AddressType": Variant("s", self.peer.address_type),
             "Alias": Variant("s", name or self.address.replace(":", "-")),
             "Paired": Variant("b", False), "Bonded": Variant("b", False), **self.settings,
             "LegacyPairing": Variant("b", False), "Connected": Variant("b", self.link is not None),
@@ -311,18 +392,17 @@ def _gatt_tree(known: _Known) -> list[_Attribute]:
     def char(parent: _Attribute, handle: int, text: str, flags: list[str],
              channel: int | None) -> list[_Attribute]:
         path = f"{parent.path}/char{handle:04x}"
-        descriptor = _Attribute(f"{path}/desc{handle + 2:04x}", {DESCRIPTOR: {
-            "UUID": Variant("s", CCC), "Characteristic": Variant("o", path),
-            "Value": Variant("ay", b"")}})
-        return [_Characteristic(path, parent.path, text, flags, known, channel), descriptor]
+        char = _Characteristic(path, parent.path, text, flags, known, channel)
+        return [char, _Descriptor(f"{path}/desc{handle + 2:04x}", char)]
 
     gatt = service(1, GATT_SERVICE)
     tree = [gatt, *char(gatt, 2, "00002a05" + BASE_UUID, ["indicate"], None)]
-    if known.peer.device and not known.peer.no_blecon_service:
+    device = known.peer.device
+    if device and not known.faults.no_blecon_service:
         blecon = service(0x10, FD0D)
         flags = ["write-without-response", "notify"]
         tree.append(blecon)
-        for number, text in enumerate(CHANNELS):
+        for number, text in enumerate(CHANNELS[:device.channels]):
             tree += char(blecon, 0x11 + 4 * number, text, flags, number)
     return tree
 

@@ -9,13 +9,13 @@
     await sim.advertise(peer)
 
 It follows BlueZ 5.66 where a central can tell: see tests/lab/test_bluez_sim.py. What it does not
-have: BR/EDR, pairing, L2CAP, a GATT server, and objects made by an advertisement monitor alone.
+have: BR/EDR, pairing, a GATT server, and objects made by an advertisement monitor alone. It is the
+kernel's L2CAP too, for a client with l2cap_preload.so, where l2cap_path says.
 
-The parts: bluez_objects.py has the devices on the air and the objects bluetoothd exports,
-bluez_link.py connections, bluez_monitors.py advertisement monitors, bluez_bus.py D-Bus. Here are
-the daemon, its adapters, what they hear, and a program that runs it. Import names from here.
-
-One signal that carries an RSSI is one advert: `sim.delivered` counts those written to the bus.
+The parts: bluez_objects.py has the devices and the objects bluetoothd exports, bluez_air.py what
+the devices do, bluez_link.py connections, bluez_gatt.py and bluez_l2cap.py their bearers,
+bluez_monitors.py advertisement monitors, bluez_bus.py D-Bus. Here are the daemon, its adapters, and
+a program that runs it. Import names from here.
 """
 from __future__ import annotations
 
@@ -25,55 +25,49 @@ import contextlib
 import logging
 import random
 import signal
-import uuid
-from collections import Counter
-from collections.abc import Iterable
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dbus_fast import DBusError, Message, Variant
 from dbus_fast.aio import MessageBus
 
-from bluez_bus import (DBUS, OBJECT_MANAGER, PROPERTIES, Call, Done, _error, _marshal_added,
-                       _settle, _Writer, marshal_changed, sender_of)
-from bluez_link import Frame, _Channel, _Connections, _Link, _pair
-from bluez_monitors import MONITOR, _Monitors
-from bluez_objects import (ADAPTER, BASE_UUID, CHANNELS, CHARACTERISTIC, DEVICE, FD0D,
-                           MONITOR_MANAGER, Adapter, Advert, Beacon, Peer, VirtualDevice,
-                           _Attribute, _Known, _need_power, long_uuid)
+from bluez_air import _Air
+from bluez_bus import (DBUS, OBJECT_MANAGER, PROPERTIES, Call, _error, _Writer, marshal_changed,
+                       sender_of)
+from bluez_gatt import Frame, _Channel, _pair
+from bluez_l2cap import CocRequest, preload_environment
+from bluez_link import Connection, _Link
+from bluez_monitors import MONITOR
+from bluez_objects import (ADAPTER, CHANNELS, CHARACTERISTIC, DESCRIPTOR, DEVICE, FD0D,
+                           MONITOR_MANAGER, OUTCOMES, Adapter, Advert, Beacon, Faults, Peer,
+                           VirtualDevice, _Attribute, _Known, _need_power, long_uuid)
 from private_bus import PrivateBus
 
-__all__ = ["ADAPTER", "CHANNELS", "CHARACTERISTIC", "DBUS", "DEVICE", "FD0D", "MONITOR",
-           "MONITOR_MANAGER", "OBJECT_MANAGER", "PROPERTIES", "Adapter", "Advert", "Beacon",
-           "BluezSim", "Call", "Frame", "Peer", "VirtualDevice", "_Channel", "_pair"]
+__all__ = ["ADAPTER", "CHANNELS", "CHARACTERISTIC", "DBUS", "DESCRIPTOR", "DEVICE", "FD0D",
+           "MONITOR", "MONITOR_MANAGER", "OBJECT_MANAGER", "OUTCOMES", "PROPERTIES", "Adapter",
+           "Advert", "Beacon", "BluezSim", "Call", "CocRequest", "Connection", "Faults", "Frame",
+           "Peer", "VirtualDevice", "_Channel", "_pair", "preload_environment"]
 
 FILTER_TYPES = {"UUIDs": "as", "RSSI": "n", "Pathloss": "q", "Transport": "s",
                 "DuplicateData": "b", "Discoverable": "b", "Pattern": "s"}
 WRITABLE = {ADAPTER: {"Powered", "Alias", "Discoverable", "Pairable"},
             DEVICE: {"Alias", "Trusted", "Blocked"}}
-RSSI_STEP_DB = 8        # smaller changes are not told in a regular discovery
-BACKLOG = 4000          # messages waiting for the bus above which automatic adverts are left out
 REPORT_S = 10           # between the program's log lines
 
 log = logging.getLogger("bluez_sim")
 
 
-class BluezSim(_Connections, _Monitors):
+class BluezSim(_Air):
     """The simulated daemon with its adapters and the devices around them."""
 
     def __init__(self, bus_address: str, seed: int = 1, temporary_timeout_s: float = 30,
-                 connect_timeout_s: float = 20, startup_delay_s: float = 0) -> None:
-        super().__init__(bus_address, connect_timeout_s)
+                 connect_timeout_s: float = 20, startup_delay_s: float = 0,
+                 att_timeout_s: float = 30, l2cap_path: Path | None = None) -> None:
+        super().__init__(bus_address, seed, connect_timeout_s, att_timeout_s)
         self.temporary_timeout_s = temporary_timeout_s
         self.startup_delay_s = startup_delay_s          # until adapters power on after start()
-        self.delivered: Counter[uuid.UUID] = Counter()
-        self.noise_delivered = 0
-        self.skipped = 0                                # automatic adverts the bus had no room for
+        self.l2cap_path = l2cap_path                    # where clients ask for L2CAP channels
         self.adapters: dict[int, Adapter] = {}
-        self.peers: list[Peer] = []
-        self._by_device: dict[int, Peer] = {}
-        self._random = random.Random(seed)
-        self._timers: dict[int, asyncio.TimerHandle] = {}
         self._methods = {
             (OBJECT_MANAGER, "GetManagedObjects", ""): self._get_managed_objects,
             (PROPERTIES, "Get", "ss"): self._get,
@@ -89,7 +83,8 @@ class BluezSim(_Connections, _Monitors):
             (DEVICE, "Connect", ""): self._connect,
             (DEVICE, "Disconnect", ""): self._disconnect,
             (CHARACTERISTIC, "AcquireWrite", "a{sv}"): self._acquire_write,
-            (CHARACTERISTIC, "AcquireNotify", "a{sv}"): self._acquire_notify}
+            (CHARACTERISTIC, "AcquireNotify", "a{sv}"): self._acquire_notify,
+            (DESCRIPTOR, "ReadValue", "a{sv}"): self._read_descriptor}
 
     # The daemon
 
@@ -109,6 +104,8 @@ class BluezSim(_Connections, _Monitors):
             self._export_adapter(adapter)
         for peer in self.peers:
             self._arm(peer)
+        if self.l2cap_path:
+            self._listen_l2cap(self.l2cap_path)
         self.spawn(self._expire())
 
     async def stop(self) -> None:
@@ -124,7 +121,8 @@ class BluezSim(_Connections, _Monitors):
         self._timers.clear()
         for peer in self.peers:
             if peer.link:
-                self._link_down(peer.link)
+                self.link_down(peer.link, "daemon")
+        self._close_l2cap()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -153,7 +151,7 @@ class BluezSim(_Connections, _Monitors):
             for adapter in self.adapters.values():
                 for known in list(adapter.known.values()):
                     if known.temporary and known.last_seen < oldest and not known.link:
-                        self._remove_known(known)
+                        self._remove_known(known, "daemon")
 
     def _on_signal(self, msg: Message) -> None:
         if msg.member == "NameOwnerChanged" and msg.sender == DBUS and not msg.body[2]:
@@ -194,8 +192,21 @@ class BluezSim(_Connections, _Monitors):
         """Unplug a controller: its devices go with it."""
         adapter = self.adapters.pop(index)
         for known in list(adapter.known.values()):
-            self._remove_known(known)
+            self._remove_known(known, "adapter")
         self._unexport(adapter)
+
+    def deafen(self, index: int, until: str | None) -> None:
+        """Let an adapter hear nothing, though it says that it is discovering.
+
+        until: "restart" (discovery stops and starts), "power-cycle", None: for ever.
+        """
+        assert until in ("restart", "power-cycle", None)
+        self.adapters[index].deaf, self.adapters[index].deaf_until = True, until
+
+    @staticmethod
+    def _heal(adapter: Adapter, by: str) -> None:
+        if adapter.deaf_until == by:
+            adapter.deaf, adapter.deaf_until = False, None
 
     def set_rfkill(self, index: int, blocked: bool) -> None:
         """Block or free a controller, as the rfkill switch does."""
@@ -251,8 +262,7 @@ class BluezSim(_Connections, _Monitors):
         if on == adapter.powered:
             return
         if on:
-            if adapter.deaf == "power":
-                adapter.deaf = ""
+            self._heal(adapter, "power-cycle")
         else:
             self._end_discovery(adapter)
             adapter.filters.clear()
@@ -260,7 +270,7 @@ class BluezSim(_Connections, _Monitors):
                 if known.connecting:
                     known.connecting.cancel()
                 if known.link:
-                    self._link_down(known.link)
+                    self.link_down(known.link, "adapter")
         adapter.powered = on
         adapter.power_state = "on" if on else "off-blocked" if adapter.rfkill else "off"
         self._changed(adapter, ADAPTER, "Powered", "PowerState")
@@ -287,8 +297,8 @@ class BluezSim(_Connections, _Monitors):
             raise _error("InProgress", "Operation already in progress")
         if adapter.discovery_error:
             raise DBusError(*adapter.discovery_error)
-        if adapter.deaf == "discovery":
-            adapter.deaf = ""
+        if not adapter.clients:
+            self._heal(adapter, "restart")
         adapter.clients.append(client)
         if len(adapter.clients) == 1:
             self._changed(adapter, ADAPTER, "Discovering")
@@ -330,187 +340,29 @@ class BluezSim(_Connections, _Monitors):
             raise _error("DoesNotExist", "Does Not Exist")
         _need_power(adapter)
         if not known.link:
-            self._remove_known(known)
+            self._remove_known(known, "client")
             return None
         self.spawn(self._remove_connected(known, msg))
         return False
 
     async def _remove_connected(self, known: _Known, msg: Message) -> None:
         await asyncio.sleep(known.peer.disconnect_delay_s)
-        self._remove_known(known)
+        self._remove_known(known, "client")
         self._reply(msg)
 
-    def _remove_known(self, known: _Known) -> None:
+    def _remove_known(self, known: _Known, end: str) -> None:
         if known.adapter.known.get(known.address) is not known:
             return
         del known.adapter.known[known.address]
         if known.connecting:
             known.connecting.cancel()
         if known.link:
-            self._link_down(known.link)
+            self.link_down(known.link, end)
         self._forget_attributes(known)
         self._unexport(known)
 
-    # Devices on the air
-
-    def add_device(self, device: VirtualDevice, rssi: int = -60, adapter: int | Iterable[int] = 0,
-                   interval_s: float | None = None, address: str | None = None) -> Peer:
-        """Put a device in reach of one or more adapters; the object has the faults to script."""
-        peer = self._add_peer(device, None, rssi, adapter, interval_s, address)
-        self._by_device[id(device)] = peer
-        return peer
-
-    def add_noise(self, advert: Advert | None = None, rssi: int = -70,
-                  adapter: int | Iterable[int] = 0, interval_s: float | None = None) -> Peer:
-        """Put something that is not Blecon's in reach; by default a random one of two sorts."""
-        if advert is None and self._random.random() < 0.5:
-            battery = "0000180f" + BASE_UUID
-            advert = Advert((battery,), {battery: self._random.randbytes(1)})
-        advert = advert or Advert((), {}, {0x004C: b"\x02\x15" + self._random.randbytes(21)})
-        return self._add_peer(None, advert, rssi, adapter, interval_s, None)
-
-    def _add_peer(self, device: VirtualDevice | None, noise: Advert | None, rssi: int,
-                  adapter: int | Iterable[int], interval_s: float | None,
-                  address: str | None) -> Peer:
-        adapters = (adapter,) if isinstance(adapter, int) else tuple(adapter)
-        peer = Peer(device, noise, adapters, address or self._new_address(), rssi, interval_s)
-        self.peers.append(peer)
-        if self._bus:
-            self._arm(peer)
-        return peer
-
-    def peer(self, device: VirtualDevice | Peer) -> Peer:
-        """The radio of a device."""
-        return device if isinstance(device, Peer) else self._by_device[id(device)]
-
-    def remove_device(self, device: VirtualDevice | Peer) -> None:
-        """Carry a device away: its link breaks, its object stays until bluetoothd expires it."""
-        peer = self.peer(device)
-        self.set_interval(peer, None)
-        self.drop_link(peer)
-        peer.present = False
-        self.peers.remove(peer)
-        if peer.device:
-            del self._by_device[id(peer.device)]
-
-    def rotate_address(self, device: VirtualDevice | Peer) -> str:
-        """Give a device a new static random address, which is returned."""
-        peer = self.peer(device)
-        peer.address = self._new_address()
-        return peer.address
-
-    def set_interval(self, device: VirtualDevice | Peer, interval_s: float | None) -> None:
-        """Let a device advertise by itself, or no longer."""
-        peer = self.peer(device)
-        peer.interval_s = interval_s
-        if timer := self._timers.pop(id(peer), None):
-            timer.cancel()
-        if self._bus:
-            self._arm(peer)
-
-    def object_path(self, device: VirtualDevice | Peer, adapter: int | None = None) -> str:
-        """Where bluetoothd has, or would have, the object of a device's present address."""
-        peer = self.peer(device)
-        index = peer.adapters[0] if adapter is None else adapter
-        return f"/org/bluez/hci{index}/dev_{peer.address.replace(':', '_')}"
-
-    async def advertise(self, device: VirtualDevice | Peer, rssi: int | None = None,
-                        count: int = 1) -> int:
-        """Send adverts now, by default with the device's own RSSI.
-
-        Returns how many signals they became, all of them on the bus and counted.
-        """
-        peer = self.peer(device)
-        loop = asyncio.get_running_loop()
-        pending: list[asyncio.Future[bool]] = []
-        for _ in range(count):
-            self._on_air(peer)
-            for index in peer.adapters:
-                future = loop.create_future()
-                if self._hear(index, peer, rssi or peer.rssi, partial(_settle, future)):
-                    pending.append(future)
-        return sum([await future for future in pending])
-
-    def _new_address(self) -> str:
-        octets = bytearray(self._random.randbytes(6))
-        octets[0] |= 0xC0
-        return octets.hex(":").upper()
-
-    def _arm(self, peer: Peer) -> None:
-        """Set the timer of an automatic advert, at a random phase."""
-        if peer.interval_s and id(peer) not in self._timers:
-            delay = peer.interval_s * self._random.random()
-            self._timers[id(peer)] = asyncio.get_running_loop().call_later(delay, self._tick, peer)
-
-    def _tick(self, peer: Peer) -> None:
-        """One automatic advert."""
-        assert peer.interval_s and self._writer
-        delay = peer.interval_s * (0.95 + 0.1 * self._random.random())
-        self._timers[id(peer)] = asyncio.get_running_loop().call_later(delay, self._tick, peer)
-        if self._writer.waiting > BACKLOG:
-            self.skipped += 1
-            return
-        self._on_air(peer)
-        rssi = max(-110, min(-20, round(peer.rssi + self._random.gauss(0, 3))))
-        for index in peer.adapters:
-            self._hear(index, peer, rssi)
-
-    def _on_air(self, peer: Peer) -> None:
-        """Devices that rotate their address do it when what they advertise changes."""
-        if peer.rotates_address and peer.device and not peer.link:
-            data = peer.device.service_data
-            if peer.last_data not in (None, data):
-                self.rotate_address(peer)
-            peer.last_data = data
-
-    def _hear(self, index: int, peer: Peer, rssi: int, done: Done | None = None) -> bool:
-        """One advert at one adapter: at most one signal. True if there is one."""
-        adapter = self.adapters.get(index)
-        if (not self._bus or not adapter or not adapter.clients or adapter.deaf or peer.link
-                or not peer.present or adapter.path not in self._objects):
-            return False
-        advert = peer.advert()
-        if not adapter.wants(advert, rssi):
-            return False
-        known = adapter.known.get(peer.address)
-        new = known is None
-        if known is None:
-            known = adapter.known[peer.address] = _Known(adapter, peer)
-        known.last_seen = asyncio.get_running_loop().time()
-        changed = known.hear(advert)
-        filters = adapter.active_filters()
-        with_data = changed or any(f.get("DuplicateData") for f in filters)
-        step = 1 if any(_is_filtered(f) for f in filters) else RSSI_STEP_DB
-        if step == 1 or not known.rssi or abs(rssi - known.rssi) >= step:
-            known.rssi = rssi
-        elif not with_data:
-            return False
-        written = partial(self._count, peer, done)
-        if new:
-            self._objects[known.path] = known
-            self._emit(_marshal_added(known), written)
-        else:
-            self._emit(known.advert_signal(known.rssi, with_data), written)
-        if adapter.monitor_apps:
-            self._tell_monitors(adapter, known, advert)
-        return True
-
-    def _count(self, peer: Peer, done: Done | None, written: bool) -> None:
-        if written and peer.device:
-            self.delivered[peer.device.device_id] += 1
-        elif written:
-            self.noise_delivered += 1
-        if done:
-            done(written)
-
     def _new_link(self, known: _Known) -> _Link:
         return _Link(self, known, _Channel)     # this module's: tests/bench replaces it
-
-
-def _is_filtered(wanted: dict[str, Any]) -> bool:
-    """Whether a filter makes a discovery a filtered one; a transport alone does not."""
-    return bool(wanted.get("UUIDs") or wanted.get("DuplicateData")
-                or "RSSI" in wanted or "Pathloss" in wanted)
 
 
 async def _run(args: argparse.Namespace, address: str) -> None:

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices without a radio: what they advertise and what they say. Pure: frames in, frames out.
 
+What carries them (the simulated BlueZ, or gatt_device.py) says which channels are open: opened(),
+then received() for each frame there, and closed() when none is open any more. `l2cap` and
+`channels` say what it may open: the PSMs or only GATT, channel 0 alone or channel 1 too.
+
 VirtualDevice is what a Blecon device is to the relay, with the lab's end-to-end session (e2e.py)
 inside. EchoDevice has no cryptography, for tests that look at frames.
 """
@@ -31,9 +35,13 @@ class _Advertised:
         self.device_id = device_id
         self.device_url = f"{URL_PREFIX}{device_id}"
         self.tx_power = tx_power            # dBm
+        self.l2cap = False                  # takes the PSMs too
+        self.channels = 2                   # 1: has channel 0 alone
         self.asks = False
         self.announces = False
         self.sessions = 0                   # how many times channel 0 was opened
+        self.bearer = "gatt"                # or "l2cap": of what opens next
+        self.opened_channels: list[tuple[str, int]] = []    # in order: (bearer, channel)
         self.answers: list[bytes] = []
         self.failed: str | None = None
         self.on_event: Callable[[str, dict], None] | None = None
@@ -45,10 +53,13 @@ class _Advertised:
         power = self.tx_power.to_bytes(1, "big", signed=True)
         return bytes([flags]) + power + self.device_id.bytes + TAIL
 
-    def _open(self, max_frame: int) -> None:
-        self.sessions += 1
-        self.asks = self.announces = False
-        self._event("session_open", max_frame=max_frame)
+    def _open(self, max_frame: int, channel: int) -> None:
+        """Note it. The session is channel 0's."""
+        self.opened_channels.append((self.bearer, channel))
+        if channel == 0:
+            self.sessions += 1
+            self.asks = self.announces = False
+            self._event("session_open", max_frame=max_frame, bearer=self.bearer)
 
     def _event(self, name: str, **details: object) -> None:
         if self.on_event:
@@ -57,6 +68,8 @@ class _Advertised:
 
 class VirtualDevice(_Advertised):
     """A device with requests for its cloud, one after the other, each until it is answered.
+
+    All is on channel 0; it has nothing to say on channel 1.
 
     Its Device ID and key are made on first boot and kept in state_path; a second boot, of the same
     state_path, has the same. ValueError if that file is not one, or is another device's than
@@ -83,17 +96,19 @@ class VirtualDevice(_Advertised):
         self.finished = False
         self.asks = self.session is None
 
-    def opened(self, max_frame: int) -> list[bytes]:
-        """Channel 0 is open, for frames up to max_frame bytes. The frames to send."""
-        self._open(max_frame)
+    def opened(self, max_frame: int, channel: int = 0) -> list[bytes]:
+        """A channel is open, for frames up to max_frame bytes. The frames to send there."""
+        self._open(max_frame, channel)
+        if channel != 0:
+            return []
         self._in_flight = False
         self.session = e2e.DeviceSession(self.identity, self._cloud_public_key, max_frame)
         return self.session.start()
 
-    def received(self, frame: bytes) -> list[bytes]:
-        """A frame came. The frames to send."""
+    def received(self, frame: bytes, channel: int = 0) -> list[bytes]:
+        """A frame came. The frames to send on its channel."""
         session = self.session
-        if session is None or session.closed:
+        if session is None or session.closed or channel != 0:
             return []
         was_established = session.established
         n_answers = len(session.messages)
@@ -139,7 +154,8 @@ class VirtualDevice(_Advertised):
 class EchoDevice(_Advertised):
     """A device that sends frames of the given sizes when opened, and records what comes back.
 
-    With echo it sends back each frame that comes. finished: as many came as it had to send.
+    With echo it sends back each frame that comes, on the channel it came on. sent_on and
+    received_on have the frames by channel; sent and answers are those of channel 0.
     """
 
     def __init__(self, sizes: Iterable[int] = (), echo: bool = False, tx_power: int = 4,
@@ -147,31 +163,34 @@ class EchoDevice(_Advertised):
         super().__init__(device_id or uuid.uuid4(), tx_power)
         self.echo = echo
         self.sent: list[bytes] = []
-        self._frames: list[bytes] = []
+        self.sent_on = {0: self.sent, 1: []}
+        self.received_on = {0: self.answers, 1: []}
+        self._frames: dict[int, list[bytes]] = {0: [], 1: []}
         for number, size in enumerate(sizes):
             self.ask(bytes((number + i) & 0xFF for i in range(size)))
 
     @property
     def finished(self) -> bool:
         """All that it had to send went out, and as much came back."""
-        return not self._frames and len(self.answers) >= len(self.sent)
+        return not any(self._frames.values()) and all(
+            len(self.received_on[n]) >= len(self.sent_on[n]) for n in self.sent_on)
 
-    def ask(self, request: bytes) -> None:
-        """Queue a frame for the next time it is opened."""
-        self._frames.append(request)
+    def ask(self, request: bytes, channel: int = 0) -> None:
+        """Queue a frame for the next time that channel is opened."""
+        self._frames[channel].append(request)
         self.asks = True
 
-    def opened(self, max_frame: int) -> list[bytes]:
-        """Channel 0 is open. The frames to send, of the sizes given whatever max_frame is."""
-        self._open(max_frame)
-        frames, self._frames = self._frames, []
-        self.sent += frames
+    def opened(self, max_frame: int, channel: int = 0) -> list[bytes]:
+        """A channel is open. The frames to send, of the sizes given whatever max_frame is."""
+        self._open(max_frame, channel)
+        frames, self._frames[channel] = self._frames[channel], []
+        self.sent_on[channel] += frames
         return frames
 
-    def received(self, frame: bytes) -> list[bytes]:
-        """A frame came. The frames to send."""
-        self.answers.append(frame)
-        self._event("answer", answer=frame)
+    def received(self, frame: bytes, channel: int = 0) -> list[bytes]:
+        """A frame came. The frames to send on its channel."""
+        self.received_on[channel].append(frame)
+        self._event("answer", answer=frame, channel=channel)
         return [frame] if self.echo else []
 
     def closed(self) -> None:
