@@ -39,6 +39,8 @@ MAINS := agent/main.c agent/ctl.c
 SOURCES := $(filter-out $(MAINS),$(wildcard agent/*.c ble/*.c uplink/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+UNIT_COMMON := $(patsubst %.c,$(BUILD)/%.o,\
+	$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
@@ -59,7 +61,7 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,$(CC) $<) $(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(OBJECTS)
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_COMMON) $(OBJECTS)
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
 unit-tests: $(UNIT_TESTS)

@@ -16,6 +16,7 @@
 #define UPLINK_STOP_MS	 1000
 
 _Static_assert(IDENTITY_PUBLIC_LEN == MESSAGE_PUBLIC_KEY_LEN, "the key HELLO carries");
+_Static_assert(MESSAGE_RESUME_MAX >= RELAY_SESSIONS_MAX, "a HELLO must list all sessions");
 _Static_assert(MESSAGE_CREDITS_MAX == FLOW_CREDITS_MAX, "a window the cloud sets must fit");
 
 struct agent_private {
@@ -71,7 +72,7 @@ static void on_advert(void *userdata, const struct ble_advert *advert)
 	if (!agent->private->expire_timer.armed)
 		expire(agent);
 	reporter_changed(agent->reporter);
-	relay_heard(agent->relay, device, advert->rssi_dbm);
+	relay_heard(agent->relay, device, advert);
 }
 
 static void on_ble_status(void *userdata)
@@ -89,8 +90,22 @@ static void on_up(void *userdata, const struct message_settings *settings)
 {
 	struct agent *agent = userdata;
 
-	relay_up(agent->relay, settings->credits);
+	relay_up(agent->relay, settings);
 	reporter_up(agent->reporter, settings->report_ms);
+}
+
+static size_t on_hello(void *userdata, struct message_resume *ret)
+{
+	struct agent *agent = userdata;
+
+	return relay_want(agent->relay, ret);
+}
+
+static void on_goaway(void *userdata)
+{
+	struct agent *agent = userdata;
+
+	relay_drain(agent->relay);
 }
 
 static void on_down(void *userdata)
@@ -134,6 +149,7 @@ static size_t encode_stats(struct agent *agent, uint8_t *buf, size_t size)
 		{"sessions_started", relay.started},
 		{"sessions_served", relay.served},
 		{"sessions_failed", relay.failed},
+		{"sessions_resumed", relay.resumed},
 		{"frames_up", relay.frames_up},
 		{"frames_down", relay.frames_down},
 	};
@@ -221,12 +237,23 @@ static int start_ble(struct agent *agent)
 	return ble_new(agent->loop, &config, &handler, agent, &agent->ble);
 }
 
+static enum ble_bearers bearers_of(const char *name)
+{
+	if (strcmp(name, "l2cap") == 0)
+		return BLE_BEARERS_L2CAP;
+	return strcmp(name, "gatt") == 0 ? BLE_BEARERS_GATT : BLE_BEARERS_AUTO;
+}
+
 static int start_relay(struct agent *agent)
 {
 	const struct settings *s = agent->settings;
 	const struct relay_config config = {
-		.max_links = (unsigned)s->relay.max_links,
-		.rssi_floor_dbm = s->relay.rssi_floor_dbm,
+		.scheduler.max_links = (unsigned)s->relay.max_links,
+		.scheduler.max_links_per_adapter = (unsigned)s->relay.max_links_per_adapter,
+		.scheduler.rssi_floor_dbm = s->relay.rssi_floor_dbm,
+		.scheduler.holdoff_ms = (uint32_t)s->relay.holdoff_ms,
+		.bearers = bearers_of(s->relay.bearer),
+		.resume_max_ms = (uint64_t)s->relay.resume_max_s * 1000,
 		.retry_min_ms = (uint32_t)s->relay.retry_min_s * 1000,
 		.retry_max_ms = (uint32_t)s->relay.retry_max_s * 1000,
 		.session.idle_ms = (uint64_t)s->relay.idle_timeout_s * 1000,
@@ -240,7 +267,9 @@ static int start_relay(struct agent *agent)
 static int start_uplink(struct agent *agent)
 {
 	static const struct uplink_handler handler = {
+		.on_hello = on_hello,
 		.on_up = on_up,
+		.on_goaway = on_goaway,
 		.on_down = on_down,
 		.on_message = on_message,
 		.on_writable = on_writable,

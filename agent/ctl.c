@@ -16,6 +16,7 @@
 #define DEFAULT_SOCKET "/run/blecon-hotspot/status.sock"
 #define TIMEOUT_S      5
 #define ANSWER_MAX     (64u << 20)
+#define QUEUE_SHOWN    5 /* devices that ask, of a screen of 24 lines */
 
 enum exit_code {
 	EXIT_OK = 0,
@@ -246,24 +247,53 @@ static void print_sightings(struct json_object *s)
 		       (long long)number(s, "evicted"), (long long)number(s, "evicted_adverts"));
 }
 
-static void print_relay(struct json_object *relay)
+static void print_session(struct json_object *s)
 {
-	struct json_object *sessions = get(relay, "sessions");
 	char t[24];
 
-	printf("sessions   %zu open of at most %lld; %lld started, %lld served, %lld failed\n",
-	       json_object_array_length(sessions), (long long)number(relay, "max_links"),
+	printf("  %s\n", text(s, "device_url"));
+	printf("    %s for %s on %s%s%s, frames %lld up %lld down%s%s\n", text(s, "state"),
+	       duration(seconds(s, "since_s"), t), text(s, "adapter"),
+	       has(s, "bearer") ? " over " : "", text(s, "bearer"),
+	       (long long)number(s, "frames_up"), (long long)number(s, "frames_down"),
+	       truth(s, "suspended") ? ", waits for the uplink" : "",
+	       truth(s, "held") ? ", held back" : "");
+	if (has(s, "reason"))
+		printf("    %s\n", text(s, "reason"));
+}
+
+static void print_asker(struct json_object *a)
+{
+	char t[24];
+
+	printf("  %s %s for %s\n", text(a, "device_url"), text(a, "wait"),
+	       duration(seconds(a, "since_s"), t));
+	if (has(a, "retry_in_s"))
+		printf("    again in %s", duration(seconds(a, "retry_in_s"), t));
+	if (has(a, "failure"))
+		printf("%s%s", has(a, "retry_in_s") ? "; " : "    ", text(a, "failure"));
+	if (has(a, "retry_in_s") || has(a, "failure"))
+		putchar('\n');
+}
+
+static void print_relay(struct json_object *relay)
+{
+	struct json_object *sessions = get(relay, "sessions"), *queue = get(relay, "queue");
+	size_t shown = json_object_array_length(queue);
+
+	if (shown > QUEUE_SHOWN)
+		shown = QUEUE_SHOWN;
+	printf("sessions   %lld links of at most %lld; %lld started, %lld served, %lld failed\n",
+	       (long long)number(relay, "links"), (long long)number(relay, "max_links"),
 	       (long long)number(relay, "started"), (long long)number(relay, "served"),
 	       (long long)number(relay, "failed"));
-	for (size_t i = 0; i < json_object_array_length(sessions); i++) {
-		struct json_object *s = json_object_array_get_idx(sessions, i);
-
-		printf("  %s\n", text(s, "device_url"));
-		printf("    %s for %s, frames %lld up %lld down%s%s\n", text(s, "state"),
-		       duration(seconds(s, "since_s"), t), (long long)number(s, "frames_up"),
-		       (long long)number(s, "frames_down"), has(s, "reason") ? ": " : "",
-		       text(s, "reason"));
-	}
+	for (size_t i = 0; i < json_object_array_length(sessions); i++)
+		print_session(json_object_array_get_idx(sessions, i));
+	printf("queue      %lld devices ask\n", (long long)number(relay, "queued"));
+	for (size_t i = 0; i < shown; i++)
+		print_asker(json_object_array_get_idx(queue, i));
+	if ((size_t)number(relay, "queued") > shown)
+		printf("  and %lld more\n", (long long)number(relay, "queued") - (long long)shown);
 }
 
 static int print_status(struct json_object *o)

@@ -53,12 +53,18 @@ int devices_new(size_t max, uint64_t lost_after_ms, struct devices **ret)
 	return 0;
 }
 
+static void device_free(struct device *device)
+{
+	free(device->failure);
+	free(device);
+}
+
 void devices_free(struct devices *devices)
 {
 	if (!devices)
 		return;
 	LIST_FOREACH_SAFE (l, &devices->seen) {
-		free(LIST_ENTRY(l, struct device, seen));
+		device_free(LIST_ENTRY(l, struct device, seen));
 	}
 	free(devices->buckets);
 	free(devices);
@@ -115,7 +121,7 @@ static bool evict(struct devices *devices)
 		devices->counters.evicted++;
 		devices->counters.evicted_adverts += device->pending.count;
 		unlink_device(devices, device);
-		free(device);
+		device_free(device);
 		return true;
 	}
 	return false;
@@ -232,6 +238,19 @@ static void lose(struct devices *devices, struct device *device)
 	}
 	device->pending.state = DEVICE_STATE_LOST;
 	mark(devices, device, true);
+}
+
+void device_failed(struct device *device, uint64_t now_ms, uint32_t wait_ms, const char *reason)
+{
+	char *copy = strdup(reason);
+
+	device->failures++;
+	device->failed_ms = now_ms;
+	device->retry_ms = now_ms + wait_ms;
+	if (!copy)
+		return;
+	free(device->failure);
+	device->failure = copy;
 }
 
 uint64_t devices_expire(struct devices *devices, uint64_t now_ms)

@@ -58,9 +58,12 @@ struct device {
 	struct device_span pending; /* to go into a batch */
 	struct device_span sent; /* in the batch */
 
-	/* Of the relay: when it may be connected again after a failure. */
-	uint64_t retry_ms;
-	unsigned failures;
+	/* Of the relay. */
+	enum ble_bearers bearers; /* which are worth trying */
+	unsigned failures; /* in a row */
+	uint64_t failed_ms; /* the last one */
+	uint64_t retry_ms; /* when it may be connected again after it */
+	char *failure; /* why; owned, NULL for never */
 };
 
 struct devices;
@@ -80,6 +83,8 @@ void devices_free(struct devices *devices);
  * all entries are in the batch. A device that is new or back, or whose flags changed, is urgent. */
 struct device *devices_heard(struct devices *devices, uint64_t now_ms,
 			     const struct ble_advert *advert);
+/* A connection with it came to nothing; not again for wait_ms. */
+void device_failed(struct device *device, uint64_t now_ms, uint32_t wait_ms, const char *reason);
 /* NULL for none. */
 struct device *devices_find(struct devices *devices, const uint8_t device_id[16]);
 /* Marks what was silent for too long as lost. Returns when to ask again, UINT64_MAX for not before

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/util.h"
+
 #define SIZE_MIN 4096 /* bytes a queue has at least, once it has any */
 
 /* Bytes a frame takes in a queue: the next one's length is aligned. */
@@ -17,9 +19,9 @@ void flow_init(struct flow *flow, uint32_t credits)
 {
 	*flow = (struct flow){
 		.up.limit = FLOW_UP_MAX,
-		.down.limit = FLOW_CREDITS_MAX * room_of(FLOW_FRAME_MAX),
+		.down.limit = FLOW_DOWN_MAX,
 		.credits = credits,
-		.up_credits = credits,
+		.up_limit = credits,
 		.down_limit = credits,
 	};
 }
@@ -34,6 +36,7 @@ static void close_gap(struct flow_queue *queue)
 {
 	memmove(queue->bytes, queue->bytes + queue->head, queue->tail - queue->head);
 	queue->tail -= queue->head;
+	queue->next -= MIN(queue->next, queue->head);
 	queue->head = 0;
 }
 
@@ -94,9 +97,10 @@ static const struct flow_frame *front(const struct flow_queue *queue)
 static void pop(struct flow_queue *queue)
 {
 	queue->head += room_of(front(queue)->len);
+	queue->next = MAX(queue->next, queue->head);
 	if (queue->head < queue->tail)
 		return;
-	queue->head = queue->tail = 0;
+	queue->head = queue->next = queue->tail = 0;
 	if (queue->size > SIZE_MIN) {
 		free(queue->bytes);
 		queue->bytes = NULL;
@@ -109,33 +113,65 @@ int flow_push_up(struct flow *flow, unsigned channel, const uint8_t *data, size_
 	return push(&flow->up, channel, data, len);
 }
 
+static const struct flow_frame *unsent(const struct flow *flow)
+{
+	if (flow->up.next == flow->up.tail)
+		return NULL;
+	return (const struct flow_frame *)(flow->up.bytes + flow->up.next);
+}
+
 const struct flow_frame *flow_next_up(const struct flow *flow, uint64_t *ret_seq)
 {
-	const struct flow_frame *frame = front(&flow->up);
-
-	if (!frame || flow->up_credits == 0)
+	if (flow->up_seq >= flow->up_limit)
 		return NULL;
 	*ret_seq = flow->up_seq;
-	return frame;
+	return unsent(flow);
 }
 
-void flow_pop_up(struct flow *flow)
+bool flow_sent_up(struct flow *flow)
 {
-	pop(&flow->up);
+	flow->up.next += room_of(unsent(flow)->len);
 	flow->up_seq++;
-	flow->up_credits--;
+	flow->up_reach = MAX(flow->up_reach, flow->up_seq);
+	if (flow->up_seq <= flow->up_top)
+		return false;
+	flow->up_top = flow->up_seq;
+	return true;
 }
 
-bool flow_up_empty(const struct flow *flow)
+bool flow_all_sent(const struct flow *flow)
 {
-	return !front(&flow->up);
+	return !unsent(flow);
+}
+
+void flow_get_waiting(const struct flow *flow, size_t *ret_up, size_t *ret_down)
+{
+	*ret_up = flow->up.tail - flow->up.head;
+	*ret_down = flow->down.tail - flow->down.head;
+}
+
+bool flow_hold(const struct flow *flow, bool held)
+{
+	size_t up, down;
+
+	flow_get_waiting(flow, &up, &down);
+	return up > (held ? FLOW_UP_HOLD / 2 : FLOW_UP_HOLD);
+}
+
+/* All frames below next_seq, which have been sent, have arrived. */
+static void arrived(struct flow *flow, uint64_t next_seq)
+{
+	for (; flow->up_first < next_seq; flow->up_first++)
+		pop(&flow->up);
 }
 
 int flow_credit(struct flow *flow, uint32_t credits, uint64_t next_seq)
 {
-	if (next_seq > flow->up_seq)
+	if (next_seq < flow->up_first || next_seq > flow->up_seq ||
+	    flow->up_limit - flow->up_seq + credits > UINT32_MAX)
 		return -EPROTO;
-	flow->up_credits += credits;
+	arrived(flow, next_seq);
+	flow->up_limit += credits;
 	return 0;
 }
 
@@ -174,4 +210,32 @@ void flow_grant(struct flow *flow, uint32_t *ret_credits, uint64_t *ret_next_seq
 	*ret_next_seq = flow->down_seq;
 	flow->down_limit += flow->down_taken;
 	flow->down_taken = 0;
+}
+
+void flow_want(struct flow *flow, uint32_t *ret_credits, uint64_t *ret_next_seq)
+{
+	flow->down_limit += flow->down_taken;
+	flow->down_taken = 0;
+	*ret_credits = (uint32_t)(flow->down_limit - flow->down_seq);
+	*ret_next_seq = flow->down_seq;
+}
+
+int flow_resume(struct flow *flow, uint32_t credits, uint64_t next_seq)
+{
+	if (next_seq < flow->up_first || next_seq > flow->up_reach)
+		return -EPROTO;
+	arrived(flow, next_seq);
+	flow->up.next = flow->up.head;
+	flow->up_seq = next_seq;
+	flow->up_limit = next_seq + credits;
+	return 0;
+}
+
+void flow_restart(struct flow *flow, uint32_t credits)
+{
+	flow->credits = credits;
+	flow->up.next = flow->up.head;
+	flow->up_seq = flow->up_reach = 0;
+	flow->up_limit = credits;
+	flow->down_limit = credits;
 }

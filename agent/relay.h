@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which device is connected when: a device that asks gets a session while there is a slot, the
- * uplink is up and its last failure is long enough ago. A device asks with every advert, so nothing
- * has to queue.
+ * The relay: gives each device that asks a session when its turn comes (scheduler.h), hands the
+ * cloud's messages to the sessions, and keeps these while the uplink is down.
  */
 #pragma once
 
@@ -11,20 +10,28 @@
 #include <stdint.h>
 
 #include "agent/devices.h"
+#include "agent/scheduler.h"
 #include "agent/session.h"
+
+#define RELAY_LINKS_MAX	   16 /* links at once, whatever the configuration says */
+#define RELAY_SESSIONS_MAX 32 /* with those that only have to tell the cloud of their end */
 
 struct loop;
 struct relay;
 
 struct relay_config {
-	unsigned max_links; /* sessions at once; 0: no device is ever connected */
-	int rssi_floor_dbm; /* a device heard more weakly is not connected */
+	struct scheduler_config scheduler;
+	enum ble_bearers bearers;
 	uint32_t retry_min_ms, retry_max_ms; /* back-off of one device after a failure */
+	uint64_t
+		resume_max_ms; /* how long sessions outlive the uplink, whatever the cloud offers */
 	struct session_config session;
 };
 
 struct relay_counters {
 	uint64_t started, served, failed; /* sessions; served: ended without a failure */
+	uint64_t resumed; /* times a session went on over a new connection */
+	uint64_t turned_away; /* adverts of devices for which there was no room in the queue */
 	uint64_t frames_up, frames_down, bytes_up, bytes_down; /* of ended sessions */
 };
 
@@ -36,20 +43,30 @@ int relay_new(struct loop *loop, struct ble *ble, struct devices *devices,
 /* After ble_free, so that no link calls back any more. NULL is fine. */
 void relay_free(struct relay *relay);
 
-/* An advert of this device was heard with this RSSI. */
-void relay_heard(struct relay *relay, struct device *device, int rssi_dbm);
-/* The uplink is up. credits: of each side in each session, 0 for the default. */
-void relay_up(struct relay *relay, uint32_t credits);
-/* The uplink is lost: so are all sessions. */
+/* This advert of this device was heard. */
+void relay_heard(struct relay *relay, const struct device *device, const struct ble_advert *advert);
+
+/* For HELLO: the sessions there are, at most RELAY_SESSIONS_MAX. Returns their number. */
+size_t relay_want(struct relay *relay, struct message_resume *ret);
+/* The uplink is up. */
+void relay_up(struct relay *relay, const struct message_settings *settings);
+/* It will be down soon: no session is started before it is up again. */
+void relay_drain(struct relay *relay);
+/* It is down: the sessions wait. */
 void relay_down(struct relay *relay);
 /* ACCEPT, DATA, CREDIT or CLOSE. For a session that is over it is ignored: it crossed our CLOSE. */
 void relay_message(struct relay *relay, const struct message *message);
 /* Encodes the next message of the sessions in turn; 0 for none. */
 size_t relay_next_message(struct relay *relay, uint8_t *buf, size_t size);
+
 /* Starts no session any more and ends those there are. */
 void relay_stop(struct relay *relay);
 /* No session is left. */
 bool relay_idle(const struct relay *relay);
+
+/* The links in use, of all and for each adapter. */
+void relay_get_load(const struct relay *relay, struct scheduler_load *ret);
+const struct scheduler *relay_scheduler(const struct relay *relay);
 void relay_each(const struct relay *relay,
 		void (*each)(void *userdata, const struct session_status *status), void *userdata);
 void relay_get_counters(const struct relay *relay, struct relay_counters *ret);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/session.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +12,8 @@
 
 _Static_assert(FLOW_FRAME_MAX >= BLE_FRAME_MAX, "a queue slot must hold any frame of a link");
 
-/* After the cloud has closed: for frames to the device that still wait, and, as bluetoothd does
- * not tell when a frame is on the air, for the last one to get there. */
-#define FLUSH_MS  5000
-#define LINGER_MS 300
+/* After the cloud has closed: for frames to the device that still wait. */
+#define FLUSH_MS 5000
 /* After the device has gone: for credits, so that its last frames reach the cloud. */
 #define DRAIN_MS 5000
 
@@ -29,16 +26,19 @@ struct session {
 	char reason[MESSAGE_REASON_MAX + 1];
 	uint8_t service_data[ADVERT_LEN];
 	bool open_due, close_due;
+	bool opened; /* OPEN was sent under this id */
 	bool draining; /* the frames in flow.up go before CLOSE */
 	bool flushing; /* the frames in flow.down go before the link is let go */
 	enum message_close_code code;
 	struct loop_timer idle_timer;
-	struct loop_timer limit_timer; /* duration while open, then DRAIN_MS, FLUSH_MS, LINGER_MS */
+	struct loop_timer limit_timer; /* duration while open, then DRAIN_MS or FLUSH_MS */
+	struct loop_timer resume_timer; /* while the uplink is down */
 	struct flow flow;
 };
 
 static const char *const state_names[] = {
 	[SESSION_STATE_CONNECTING] = "connecting",
+	[SESSION_STATE_OPENING] = "opening",
 	[SESSION_STATE_OPEN] = "open",
 	[SESSION_STATE_ENDING] = "ending",
 	[SESSION_STATE_ENDED] = "ended",
@@ -63,6 +63,7 @@ static void check_ended(struct session *session)
 		return;
 	session_set_state(session, SESSION_STATE_ENDED);
 	loop_timer_stop(&session->limit_timer);
+	loop_timer_stop(&session->resume_timer);
 	log_at(session->status.failed ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
 	       "session %u with %s: ended: %s; %llu frames up, %llu down", session->status.id,
 	       session->device, session->reason, (unsigned long long)session->status.frames_up,
@@ -109,19 +110,34 @@ void session_end(struct session *session, enum message_close_code code, const ch
 	check_ended(session);
 }
 
-void session_lose_cloud(struct session *session)
+/* The cloud does not have its half any more, and needs not be told. */
+static void lose_cloud(struct session *session, const char *reason)
 {
 	session->close_due = session->draining = false;
-	if (session->status.state == SESSION_STATE_CONNECTING ||
-	    session->status.state == SESSION_STATE_OPEN)
-		start_ending(session, "the uplink is down");
+	if (session->status.state < SESSION_STATE_ENDING)
+		start_ending(session, reason);
 	let_go(session);
 	check_ended(session);
 }
 
+static void on_resume_timer(void *userdata)
+{
+	lose_cloud(userdata, "the uplink was down for too long");
+}
+
 static void on_idle(void *userdata)
 {
-	session_end(userdata, MESSAGE_CLOSE_IDLE, "no frame in either direction for too long");
+	struct session *session = userdata;
+	size_t up, down;
+
+	flow_get_waiting(&session->flow, &up, &down);
+	if (down > 0)
+		session_end(session, MESSAGE_CLOSE_RADIO, "the radio takes no frames");
+	else if (!flow_all_sent(&session->flow))
+		session_end(session, MESSAGE_CLOSE_RADIO, "the cloud takes no frames");
+	else
+		session_end(session, MESSAGE_CLOSE_IDLE,
+			    "no frame in either direction for too long");
 }
 
 static void on_limit(void *userdata)
@@ -140,8 +156,19 @@ static void on_limit(void *userdata)
 
 static void moved(struct session *session)
 {
-	if (session->status.state == SESSION_STATE_OPEN)
+	if (session->status.state == SESSION_STATE_OPEN && !session->status.suspended)
 		loop_timer_start(&session->idle_timer, session->config->idle_ms);
+}
+
+static void hold(struct session *session)
+{
+	bool held = flow_hold(&session->flow, session->status.held);
+
+	if (held == session->status.held)
+		return;
+	session->status.held = held;
+	if (session->link)
+		ble_link_hold(session->link, held);
 }
 
 /* Hands frames to the link until it takes no more. */
@@ -165,21 +192,33 @@ static void pump_down(struct session *session)
 	}
 	if (flow_grant_due(&session->flow))
 		session->owner->want_write(session->owner->userdata);
-	if (session->flushing)
-		loop_timer_start(&session->limit_timer, LINGER_MS);
+	if (session->flushing && session->link)
+		ble_link_flush(session->link);
 }
 
-static void on_link_up(void *userdata, enum ble_bearer bearer, size_t max_frame)
+static void on_link_connected(void *userdata)
+{
+	struct session *session = userdata;
+
+	session->status.was_connected = true;
+	if (session->status.state == SESSION_STATE_CONNECTING)
+		session_set_state(session, SESSION_STATE_OPENING);
+	session->owner->on_connected(session->owner->userdata);
+}
+
+static void on_link_up(void *userdata, enum ble_bearer bearer, size_t max_frame, unsigned channels)
 {
 	struct session *session = userdata;
 
 	session->status.was_up = true;
 	session->status.bearer = bearer;
 	session->status.max_frame = max_frame;
+	session->status.channels = channels;
 	session->open_due = true;
 	session_set_state(session, SESSION_STATE_OPEN);
-	log_info("session %u with %s: open, frames up to %zu bytes", session->status.id,
-		 session->device, max_frame);
+	log_info("session %u with %s: open over %s, %u channel%s, frames up to %zu bytes",
+		 session->status.id, session->device, ble_bearer_name(bearer), channels,
+		 channels == 1 ? "" : "s", max_frame);
 	loop_timer_start(&session->limit_timer, session->config->duration_ms);
 	moved(session);
 	session->owner->want_write(session->owner->userdata);
@@ -189,12 +228,14 @@ static void on_link_frame(void *userdata, unsigned channel, const uint8_t *data,
 {
 	struct session *session = userdata;
 
-	if (session->status.state != SESSION_STATE_OPEN)
+	if (session->status.state != SESSION_STATE_OPENING &&
+	    session->status.state != SESSION_STATE_OPEN)
 		return;
 	if (flow_push_up(&session->flow, channel, data, len) < 0) {
 		session_end(session, MESSAGE_CLOSE_RADIO, "the cloud takes frames too slowly");
 		return;
 	}
+	hold(session);
 	moved(session);
 	session->owner->want_write(session->owner->userdata);
 }
@@ -204,35 +245,49 @@ static void on_link_writable(void *userdata)
 	pump_down(userdata);
 }
 
+static void on_link_flushed(void *userdata)
+{
+	struct session *session = userdata;
+
+	if (session->flushing)
+		let_go(session);
+}
+
 static void on_link_down(void *userdata, enum ble_down why, const char *text)
 {
 	struct session *session = userdata;
 	char reason[MESSAGE_REASON_MAX + 1];
 
 	session->link = NULL;
+	session->status.has_link = false;
 	snprintf(reason, sizeof(reason), "%s: %s", ble_down_name(why), text);
-	if (session->status.state == SESSION_STATE_CONNECTING) {
+	if (session->status.state == SESSION_STATE_CONNECTING ||
+	    session->status.state == SESSION_STATE_OPENING) {
 		session->status.failed = true;
 		start_ending(session, reason);
 	} else if (session->status.state == SESSION_STATE_OPEN) {
 		session->status.failed = why != BLE_DOWN_PEER;
 		start_ending(session, reason);
-		session->draining = !flow_up_empty(&session->flow);
-		loop_timer_start(&session->limit_timer, DRAIN_MS);
+		session->draining = !flow_all_sent(&session->flow);
+		if (!session->status.suspended)
+			loop_timer_start(&session->limit_timer, DRAIN_MS);
 		announce_end(session, why == BLE_DOWN_PEER ? MESSAGE_CLOSE_DISCONNECTED
 							   : MESSAGE_CLOSE_RADIO);
 	}
 	check_ended(session);
 }
 
-int session_new(struct loop *loop, struct ble *ble, uint32_t id, const struct device *device,
-		uint32_t credits, const struct session_config *config,
-		const struct session_owner *owner, struct session **ret)
+int session_new(struct loop *loop, struct ble *ble, uint32_t id,
+		const struct session_target *target, uint32_t credits,
+		const struct session_config *config, const struct session_owner *owner,
+		struct session **ret)
 {
 	static const struct ble_link_handler handler = {
+		.on_connected = on_link_connected,
 		.on_up = on_link_up,
 		.on_frame = on_link_frame,
 		.on_writable = on_link_writable,
+		.on_flushed = on_link_flushed,
 		.on_down = on_link_down,
 	};
 	_cleanup_free_ struct session *session = calloc(1, sizeof(*session));
@@ -243,19 +298,23 @@ int session_new(struct loop *loop, struct ble *ble, uint32_t id, const struct de
 	session->config = config;
 	session->owner = owner;
 	session->status.id = id;
-	session->status.rssi_dbm = device->rssi.last;
+	session->status.adapter = target->adapter;
+	session->status.has_link = true;
+	session->status.rssi_dbm = target->rssi_dbm;
 	session->status.since_ms = util_now_ms();
-	memcpy(session->status.device_id, device->advert.device_id, 16);
-	memcpy(session->service_data, device->advert.data, ADVERT_LEN);
-	util_uuid_text(device->advert.device_id, session->device);
+	memcpy(session->status.device_id, target->device_id, 16);
+	memcpy(session->service_data, target->service_data, ADVERT_LEN);
+	util_uuid_text(target->device_id, session->device);
 	flow_init(&session->flow, credits);
 	loop_timer_init(loop, &session->idle_timer, on_idle, session);
 	loop_timer_init(loop, &session->limit_timer, on_limit, session);
-	r = ble_link_open(ble, device->adapter, &device->address, &handler, session,
-			  &session->link);
+	loop_timer_init(loop, &session->resume_timer, on_resume_timer, session);
+	r = ble_link_open(ble, target->adapter, &target->address, target->bearers, &handler,
+			  session, &session->link);
 	if (r < 0)
 		return r;
-	log_info("session %u with %s: it asks, connecting", id, session->device);
+	log_info("session %u with %s: it asks, connecting from hci%u", id, session->device,
+		 target->adapter);
 	*ret = TAKE_PTR(session);
 	return 0;
 }
@@ -266,6 +325,7 @@ void session_free(struct session *session)
 		return;
 	loop_timer_stop(&session->idle_timer);
 	loop_timer_stop(&session->limit_timer);
+	loop_timer_stop(&session->resume_timer);
 	flow_done(&session->flow);
 	free(session);
 }
@@ -276,7 +336,7 @@ static void on_data(struct session *session, const struct message_data *data)
 
 	if (session->status.state != SESSION_STATE_OPEN)
 		return;
-	if (data->channel != 0) {
+	if (data->channel >= session->status.channels) {
 		session_end(session, MESSAGE_CLOSE_PROTOCOL, "DATA for a channel that is not open");
 		return;
 	}
@@ -295,8 +355,8 @@ static void on_credit(struct session *session, const struct message_credit *cred
 {
 	if (flow_credit(&session->flow, credit->credits, credit->next_seq) < 0)
 		session_end(session, MESSAGE_CLOSE_PROTOCOL, "CREDIT for frames never sent");
-	else
-		session->owner->want_write(session->owner->userdata);
+	hold(session);
+	session->owner->want_write(session->owner->userdata);
 }
 
 static void on_close(struct session *session, const struct message_close *close)
@@ -328,9 +388,11 @@ void session_message(struct session *session, const struct message *message)
 		session->status.accepted = true;
 		break;
 	case MESSAGE_DATA:
+		session->status.accepted = true;
 		on_data(session, &message->data);
 		break;
 	case MESSAGE_CREDIT:
+		session->status.accepted = true;
 		on_credit(session, &message->credit);
 		break;
 	case MESSAGE_CLOSE:
@@ -358,6 +420,7 @@ static size_t encode_open(const struct session *session, uint8_t *buf, size_t si
 		.bearer = session->status.bearer,
 		.max_frame = session->status.max_frame,
 		.rssi = session->status.rssi_dbm,
+		.channels = session->status.channels,
 	};
 
 	return message_encode_open(&open, buf, size);
@@ -375,9 +438,11 @@ static size_t encode_data(struct session *session, const struct flow_frame *fram
 	};
 	size_t len = message_encode_data(&data, buf, size);
 
-	session->status.frames_up++;
-	session->status.bytes_up += frame->len;
-	flow_pop_up(&session->flow);
+	if (flow_sent_up(&session->flow)) {
+		session->status.frames_up++;
+		session->status.bytes_up += frame->len;
+	}
+	moved(session);
 	return len;
 }
 
@@ -407,19 +472,92 @@ size_t session_next_message(struct session *session, uint8_t *buf, size_t size)
 
 	if (session->open_due) {
 		session->open_due = false;
+		session->opened = true;
 		return encode_open(session, buf, size);
 	}
 	if ((open || session->draining) && (frame = flow_next_up(&session->flow, &seq)))
 		return encode_data(session, frame, seq, buf, size);
 	if (open && flow_grant_due(&session->flow))
 		return encode_credit(session, buf, size);
-	if (session->close_due && !(session->draining && !flow_up_empty(&session->flow)))
+	if (session->close_due && !(session->draining && !flow_all_sent(&session->flow)))
 		return encode_close(session, buf, size);
 	return 0;
+}
+
+/* --- Without an uplink --- */
+
+void session_suspend(struct session *session, uint64_t window_ms)
+{
+	if (session->status.state == SESSION_STATE_ENDED)
+		return;
+	if (window_ms == 0) {
+		lose_cloud(session, "the uplink is down");
+		return;
+	}
+	session->status.suspended = true;
+	loop_timer_stop(&session->idle_timer);
+	if (session->draining)
+		loop_timer_stop(&session->limit_timer);
+	loop_timer_start(&session->resume_timer, window_ms);
+}
+
+/* Whether the cloud may have a half of it. */
+static bool is_shared(const struct session *session)
+{
+	return session->opened &&
+	       (session->status.state == SESSION_STATE_OPEN || session->close_due);
+}
+
+bool session_want(struct session *session, struct message_resume *ret)
+{
+	if (!is_shared(session))
+		return false;
+	ret->session = session->status.id;
+	flow_want(&session->flow, &ret->credits, &ret->next_seq);
+	return true;
+}
+
+/* The cloud has answered nothing, so it may never have heard of it. */
+static void open_again(struct session *session, uint32_t new_id)
+{
+	log_debug("session %u: opened again as %u", session->status.id, new_id);
+	session->status.id = new_id;
+	session->opened = false;
+	session->open_due = true;
+}
+
+void session_resume(struct session *session, const struct message_resume *wanted, uint32_t new_id,
+		    uint32_t credits)
+{
+	if (!session->status.suspended || session->status.state == SESSION_STATE_ENDED)
+		return;
+	session->status.suspended = false;
+	loop_timer_stop(&session->resume_timer);
+	moved(session);
+	if (session->draining)
+		loop_timer_start(&session->limit_timer, DRAIN_MS);
+	if (is_shared(session) && wanted) {
+		session->status.resumed++;
+		session->status.accepted = true;
+		log_info("session %u with %s: goes on", session->status.id, session->device);
+		if (flow_resume(&session->flow, wanted->credits, wanted->next_seq) < 0)
+			session_end(session, MESSAGE_CLOSE_PROTOCOL,
+				    "the cloud wants frames it cannot want");
+	} else if (is_shared(session) && session->status.accepted) {
+		lose_cloud(session, "the cloud does not have the session any more");
+		return;
+	} else {
+		if (is_shared(session))
+			open_again(session, new_id);
+		flow_restart(&session->flow, credits);
+	}
+	hold(session);
+	session->owner->want_write(session->owner->userdata);
 }
 
 void session_get_status(const struct session *session, struct session_status *ret)
 {
 	*ret = session->status;
 	ret->reason = session->reason;
+	flow_get_waiting(&session->flow, &ret->waiting_up, &ret->waiting_down);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One relay session: a device's link on one side, OPEN/DATA/CREDIT/CLOSE of the cloud on the other
- * (PROTOCOL.md, "Sessions"). Frames pass as they are; what is in them only the two ends can read.
+ * (PROTOCOL.md, "Sessions"), which outlives the uplink's connection for a while. Frames pass as they
+ * are; what is in them only the two ends can read.
  */
 #pragma once
 
@@ -17,7 +18,8 @@ struct loop;
 struct session;
 
 enum session_state {
-	SESSION_STATE_CONNECTING, /* the link is not up yet, the cloud knows nothing */
+	SESSION_STATE_CONNECTING, /* the device's connection is being made */
+	SESSION_STATE_OPENING, /* its channels are; the cloud knows nothing yet */
 	SESSION_STATE_OPEN,
 	SESSION_STATE_ENDING, /* the link is being let go, or the cloud is still to be told */
 	SESSION_STATE_ENDED, /* to be freed */
@@ -31,6 +33,7 @@ struct session_config {
 
 struct session_owner {
 	void (*want_write)(void *userdata); /* session_next_message has something */
+	void (*on_connected)(void *userdata); /* its adapter is free for another attempt */
 	void (*on_ended)(void *userdata); /* a session is in SESSION_STATE_ENDED; not freed yet */
 	void *userdata; /* not owned */
 };
@@ -40,22 +43,41 @@ struct session_status {
 	uint8_t device_id[16];
 	enum session_state state;
 	uint64_t since_ms; /* monotonic, of state */
+	unsigned adapter; /* N of hciN */
+	bool has_link; /* it takes one of the radio's slots */
 	bool accepted; /* by the cloud */
+	bool suspended; /* the uplink is down */
+	unsigned resumed; /* times it went on over a new connection */
+	bool was_connected; /* the device was, its channels or not */
 	bool was_up; /* the link came up */
 	bool failed; /* ended for a reason that makes an early retry pointless */
 	enum ble_bearer bearer;
 	size_t max_frame;
+	unsigned channels;
 	int rssi_dbm;
 	uint64_t frames_up, frames_down; /* up: device to cloud */
 	uint64_t bytes_up, bytes_down;
+	size_t waiting_up, waiting_down; /* bytes held here */
+	bool held; /* the device is held back */
 	const char *reason; /* why it ends, empty before */
+};
+
+/* Where to connect a device. */
+struct session_target {
+	uint8_t device_id[16];
+	uint8_t service_data[ADVERT_LEN];
+	unsigned adapter;
+	struct ble_address address;
+	int rssi_dbm;
+	enum ble_bearers bearers;
 };
 
 /* Connects the device. credits: of each side, 1 to FLOW_CREDITS_MAX. config and owner must outlive
  * the session. Returns 0, or what ble_link_open returns. */
-int session_new(struct loop *loop, struct ble *ble, uint32_t id, const struct device *device,
-		uint32_t credits, const struct session_config *config,
-		const struct session_owner *owner, struct session **ret);
+int session_new(struct loop *loop, struct ble *ble, uint32_t id,
+		const struct session_target *target, uint32_t credits,
+		const struct session_config *config, const struct session_owner *owner,
+		struct session **ret);
 /* Only in SESSION_STATE_ENDED, or after ble_free. */
 void session_free(struct session *session);
 
@@ -65,6 +87,13 @@ void session_message(struct session *session, const struct message *message);
 size_t session_next_message(struct session *session, uint8_t *buf, size_t size);
 /* Ends it from this side. */
 void session_end(struct session *session, enum message_close_code code, const char *reason);
-/* The uplink is lost, and the cloud's half of the session with it. */
-void session_lose_cloud(struct session *session);
+
+/* The uplink is down: the session waits for it, for at most window_ms; 0 ends it. */
+void session_suspend(struct session *session, uint64_t window_ms);
+/* For HELLO. Returns whether there is something to go on with. */
+bool session_want(struct session *session, struct message_resume *ret);
+/* The uplink is up again. wanted: what the cloud said of the session, or NULL. new_id: where it has
+ * to be opened again; credits: of each side then. */
+void session_resume(struct session *session, const struct message_resume *wanted, uint32_t new_id,
+		    uint32_t credits);
 void session_get_status(const struct session *session, struct session_status *ret);

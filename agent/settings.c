@@ -126,7 +126,7 @@ static const struct option options[] = {
 	 .expected = "links, 0 to connect no device"},
 	{"relay.max_links_per_adapter", TYPE_INT, OFFSET(relay.max_links_per_adapter), 1, 16, 4,
 	 .expected = "links"},
-	{"relay.holdoff_ms", TYPE_INT, OFFSET(relay.holdoff_ms), 0, 5000, 300,
+	{"relay.holdoff_ms", TYPE_INT, OFFSET(relay.holdoff_ms), 0, 5000, 1000,
 	 .expected = "milliseconds"},
 	{"relay.resume_max_s", TYPE_INT, OFFSET(relay.resume_max_s), 0, 600, 60,
 	 .expected = "seconds"},

@@ -9,7 +9,8 @@
 #include "agent/log.h"
 #include "agent/util.h"
 
-#define DEVICE_URL "https://blecon.dev/"
+#define DEVICE_URL  "https://blecon.dev/"
+#define QUEUE_SHOWN 32 /* devices of the queue, whose number is told as well */
 
 static void add_text(struct json_object *o, const char *key, const char *value)
 {
@@ -168,6 +169,14 @@ static struct json_object *sightings_json(const struct devices_counters *d,
 	return o;
 }
 
+static void add_adapter(struct json_object *o, unsigned index)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "hci%u", index);
+	add_text(o, "adapter", name);
+}
+
 static void add_session(void *userdata, const struct session_status *s)
 {
 	struct json_object *o = json_object_new_object();
@@ -176,9 +185,13 @@ static void add_session(void *userdata, const struct session_status *s)
 	add_device_url(o, s->device_id);
 	add_text(o, "state", session_state_name(s->state));
 	add_seconds(o, "since_s", s->since_ms, util_now_ms());
+	add_adapter(o, s->adapter);
 	add_bool(o, "accepted", s->accepted);
+	add_bool(o, "suspended", s->suspended);
+	add_number(o, "resumed", s->resumed);
 	if (s->was_up) {
-		add_text(o, "bearer", s->bearer == BLE_BEARER_GATT ? "gatt" : "l2cap");
+		add_text(o, "bearer", ble_bearer_name(s->bearer));
+		add_number(o, "channels", s->channels);
 		add_number(o, "max_frame", s->max_frame);
 	}
 	add_dbm(o, "rssi_dbm", s->rssi_dbm);
@@ -186,28 +199,73 @@ static void add_session(void *userdata, const struct session_status *s)
 	add_number(o, "frames_down", s->frames_down);
 	add_number(o, "bytes_up", s->bytes_up);
 	add_number(o, "bytes_down", s->bytes_down);
+	add_number(o, "waiting_up", s->waiting_up);
+	add_number(o, "waiting_down", s->waiting_down);
+	add_bool(o, "held", s->held);
 	if (*s->reason)
 		add_text(o, "reason", s->reason);
 	json_object_array_add(userdata, o);
+}
+
+struct queue {
+	const struct agent *agent;
+	struct json_object *array;
+};
+
+static void add_asker(void *userdata, const struct scheduler_asker *asker, enum scheduler_wait wait,
+		      const struct scheduler_hearing *on)
+{
+	const struct queue *queue = userdata;
+	const struct device *device = devices_find(queue->agent->devices, asker->device_id);
+	uint64_t now_ms = util_now_ms();
+	struct json_object *o;
+
+	if (json_object_array_length(queue->array) >= QUEUE_SHOWN)
+		return;
+	o = json_object_new_object();
+	add_device_url(o, asker->device_id);
+	add_text(o, "wait", scheduler_wait_name(wait));
+	add_seconds(o, "since_s", asker->since_ms, now_ms);
+	if (wait == SCHEDULER_BACKOFF)
+		add_seconds(o, "retry_in_s", now_ms, asker->retry_ms);
+	if (device && device->failures > 0 && device->failure)
+		add_text(o, "failure", device->failure);
+	add_bool(o, "announces", asker->announces);
+	if (on) {
+		add_adapter(o, on->adapter);
+		add_dbm(o, "rssi_dbm", on->rssi_dbm);
+	}
+	json_object_array_add(queue->array, o);
 }
 
 static struct json_object *relay_json(const struct agent *agent)
 {
 	struct json_object *o = json_object_new_object();
 	struct json_object *sessions = json_object_new_array();
+	struct queue queue = {agent, json_object_new_array()};
+	const struct scheduler *scheduler = relay_scheduler(agent->relay);
+	struct scheduler_load load;
 	struct relay_counters c;
 
 	relay_get_counters(agent->relay, &c);
+	relay_get_load(agent->relay, &load);
 	relay_each(agent->relay, add_session, sessions);
-	add_number(o, "max_links", (uint64_t)agent->settings->relay.max_links);
+	scheduler_each(scheduler, util_now_ms(), &load, add_asker, &queue);
+	add_number(o, "links", load.links);
+	add_number(o, "max_links", scheduler->config.max_links);
+	add_number(o, "max_links_per_adapter", scheduler->config.max_links_per_adapter);
+	add_number(o, "queued", scheduler->n);
+	add_number(o, "turned_away", c.turned_away);
 	add_number(o, "started", c.started);
 	add_number(o, "served", c.served);
 	add_number(o, "failed", c.failed);
+	add_number(o, "resumed", c.resumed);
 	add_number(o, "frames_up", c.frames_up);
 	add_number(o, "frames_down", c.frames_down);
 	add_number(o, "bytes_up", c.bytes_up);
 	add_number(o, "bytes_down", c.bytes_down);
 	json_object_object_add(o, "sessions", sessions);
+	json_object_object_add(o, "queue", queue.array);
 	return o;
 }
 
@@ -345,6 +403,13 @@ static void add_device(void *userdata, const struct device *d)
 	add_seconds(o, "first_s", d->first_ms, now_ms);
 	add_seconds(o, "last_s", d->last_ms, now_ms);
 	add_number(o, "adapter", d->adapter);
+	if (d->failure) {
+		add_number(o, "failures", d->failures);
+		add_text(o, "failure", d->failure);
+		add_seconds(o, "failure_s", d->failed_ms, now_ms);
+		if (d->retry_ms > now_ms)
+			add_seconds(o, "retry_in_s", now_ms, d->retry_ms);
+	}
 	json_object_array_add(userdata, o);
 }
 

@@ -10,6 +10,7 @@
 #include "agent/util.h"
 #include "ble/adapters.h"
 #include "ble/link.h"
+#include "ble/links.h"
 #include "ble/peers.h"
 
 #define STOP_MS 1000
@@ -378,12 +379,16 @@ static void on_device_removed(void *userdata, const struct object_key *key)
 	links_device_removed(&ble->links, key);
 }
 
-static void on_channel(void *userdata, const struct object_key *key, const char *path)
+static void on_attribute(void *userdata, const struct object_key *key,
+			 enum object_attribute attribute, const char *path)
 {
 	struct ble *ble = userdata;
 
-	channels_put(&ble->channels, key, path);
-	links_channel(&ble->links, key);
+	if (attribute == OBJECT_ATTRIBUTE_CCC)
+		channels_put_ccc(&ble->channels, path);
+	else
+		channels_put(&ble->channels, key, attribute == OBJECT_ATTRIBUTE_CHANNEL_1, path);
+	links_attribute(&ble->links, key);
 }
 
 static void on_characteristic_removed(void *userdata, const char *path)
@@ -401,7 +406,7 @@ static const struct bluez_handler bluez_handler = {
 	.on_adapters_known = on_adapters_known,
 	.on_device = on_device,
 	.on_device_removed = on_device_removed,
-	.on_channel = on_channel,
+	.on_attribute = on_attribute,
 	.on_characteristic_removed = on_characteristic_removed,
 };
 
@@ -458,13 +463,14 @@ void ble_free(struct ble *ble)
 }
 
 int ble_link_open(struct ble *ble, unsigned adapter, const struct ble_address *address,
-		  const struct ble_link_handler *handler, void *userdata, struct ble_link **ret)
+		  enum ble_bearers bearers, const struct ble_link_handler *handler, void *userdata,
+		  struct ble_link **ret)
 {
 	const struct adapter *on = adapters_find(&ble->adapters, adapter);
-	struct object_key key = {.adapter = adapter};
+	struct ble_address local;
 
 	if (!on || !adapter_usable(on))
 		return -ENODEV;
-	memcpy(key.address, address->bytes, sizeof(key.address));
-	return links_open(&ble->links, &key, handler, userdata, ret);
+	adapter_get_address(on, &local);
+	return links_open(&ble->links, adapter, &local, address, bearers, handler, userdata, ret);
 }

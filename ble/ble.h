@@ -119,7 +119,7 @@ int ble_new(struct loop *loop, const struct ble_config *config, const struct ble
 void ble_free(struct ble *ble);
 void ble_get_status(const struct ble *ble, struct ble_status *ret);
 
-/* --- Links: one connected device with its channel 0 open. --- */
+/* --- Links: one connected device with its channel 0 open, and channel 1 where it has it. --- */
 
 enum ble_down {
 	BLE_DOWN_LOCAL, /* ble_link_close was called */
@@ -132,28 +132,45 @@ enum ble_down {
 const char *ble_down_name(enum ble_down why);
 
 enum ble_bearer { BLE_BEARER_GATT = 0, BLE_BEARER_L2CAP = 1 };
+const char *ble_bearer_name(enum ble_bearer bearer);
+
+/* What to try: auto is L2CAP, and GATT where the device does not take that. */
+enum ble_bearers { BLE_BEARERS_AUTO, BLE_BEARERS_L2CAP, BLE_BEARERS_GATT };
 
 struct ble_link_handler {
-	/* Channel 0 is open; max_frame: bytes of the longest frame towards the device. */
-	void (*on_up)(void *userdata, enum ble_bearer bearer, size_t max_frame);
-	/* One frame from the device, valid during the callback. */
+	/* The connection is made, its channels are being opened: ble_link_open may be called for
+	 * another device on this adapter. */
+	void (*on_connected)(void *userdata);
+	/* Channel 0 is open and, where channels is 2, channel 1. max_frame: bytes of the longest
+	 * frame towards the device. */
+	void (*on_up)(void *userdata, enum ble_bearer bearer, size_t max_frame, unsigned channels);
+	/* One frame from the device, valid during the callback. May come before on_up: a device
+	 * speaks as soon as its channel 0 is open. */
 	void (*on_frame)(void *userdata, unsigned channel, const uint8_t *data, size_t len);
 	/* After ble_link_send returned -EAGAIN: it may be tried again. */
 	void (*on_writable)(void *userdata);
+	/* After ble_link_flush: the radio has taken every frame sent. */
+	void (*on_flushed)(void *userdata);
 	/* The last callback, exactly once for each link: the slot is free, link is freed after it
 	 * returns. text: what happened, for people, valid during the callback. */
 	void (*on_down)(void *userdata, enum ble_down why, const char *text);
 };
 
 /* Connects the device heard at that address. Attempts are one at a time for each adapter: -EBUSY
- * while another link there is not up yet. -ENODEV where the adapter is not usable now. Otherwise 0
- * and *ret, valid until on_down has returned; no callback comes before this returns. handler is
+ * while another link there is not connected yet. -ENODEV where the adapter is not usable now.
+ * Otherwise 0 and *ret, valid until on_down has returned; no callback comes before this returns. handler is
  * copied, userdata not owned. Every step has a deadline. */
 int ble_link_open(struct ble *ble, unsigned adapter, const struct ble_address *address,
-		  const struct ble_link_handler *handler, void *userdata, struct ble_link **ret);
+		  enum ble_bearers bearers, const struct ble_link_handler *handler, void *userdata,
+		  struct ble_link **ret);
 /* One frame to the device. Returns 0; -EAGAIN (nothing sent, on_writable will follow); -EMSGSIZE;
  * -ENOTCONN while not up; -EINVAL for a channel that is not open. */
 int ble_link_send(struct ble_link *link, unsigned channel, const uint8_t *data, size_t len);
+/* Holds the device back, or no longer: nothing more is read from it. L2CAP alone can: over GATT
+ * frames go on coming. */
+void ble_link_hold(struct ble_link *link, bool hold);
+/* on_flushed follows, once, unless the link ends before or a frame is sent. */
+void ble_link_flush(struct ble_link *link);
 /* Lets the device go; on_down follows, later, with BLE_DOWN_LOCAL. May be called in any state and
- * more than once. No on_up, on_frame or on_writable comes after it. */
+ * more than once. Of the callbacks only on_down comes after it. */
 void ble_link_close(struct ble_link *link);

@@ -27,8 +27,26 @@ static void set_gone(struct bluez *bluez, enum ble_state state, const char *reas
 
 /* --- Objects --- */
 
+/* What of the objects to read, for one makes sense only once another is known. */
+enum pass {
+	PASS_ADAPTERS = 1u << 0,
+	PASS_DEVICES = 1u << 1, /* and characteristics */
+	PASS_DESCRIPTORS = 1u << 2,
+};
+
+static int on_attribute(struct bluez *bluez, sd_bus_message *m, const struct object_key *key,
+			const char *path)
+{
+	enum object_attribute attribute;
+	int r = attribute_props_read(m, &attribute);
+
+	if (r >= 0 && attribute != OBJECT_ATTRIBUTE_OTHER)
+		bluez->handler.on_attribute(bluez->userdata, key, attribute, path);
+	return r;
+}
+
 static int on_interface(struct bluez *bluez, sd_bus_message *m, const char *path,
-			const char *interface, bool adapters, enum bluez_source source)
+			const char *interface, unsigned passes, enum bluez_source source)
 {
 	struct object_key key = {0};
 	enum object_kind kind = object_parse(path, &key);
@@ -36,33 +54,33 @@ static int on_interface(struct bluez *bluez, sd_bus_message *m, const char *path
 	struct device_props device;
 	int r;
 
-	if (kind == OBJECT_ADAPTER && adapters && strcmp(interface, BLUEZ_ADAPTER) == 0) {
+	if (kind == OBJECT_ADAPTER && (passes & PASS_ADAPTERS) &&
+	    strcmp(interface, BLUEZ_ADAPTER) == 0) {
 		r = adapter_props_read(m, &adapter);
 		if (r >= 0)
 			bluez->handler.on_adapter(bluez->userdata, key.adapter, &adapter);
 		return r;
 	}
-	if (kind == OBJECT_DEVICE && !adapters && strcmp(interface, BLUEZ_DEVICE) == 0) {
+	if (kind == OBJECT_DEVICE && (passes & PASS_DEVICES) &&
+	    strcmp(interface, BLUEZ_DEVICE) == 0) {
 		r = device_props_read(m, &device);
 		if (r >= 0)
 			bluez->handler.on_device(bluez->userdata, &key, &device, source);
 		return r;
 	}
-	if (kind == OBJECT_BELOW_DEVICE && !adapters &&
-	    strcmp(interface, BLUEZ_CHARACTERISTIC) == 0) {
-		r = characteristic_props_read(m);
-		if (r > 0)
-			bluez->handler.on_channel(bluez->userdata, &key, path);
-		return r;
-	}
-	if (kind == OBJECT_ADAPTER && !adapters && strcmp(interface, BLUEZ_MONITOR_MANAGER) == 0)
+	if (kind == OBJECT_BELOW_DEVICE &&
+	    (((passes & PASS_DEVICES) && strcmp(interface, BLUEZ_CHARACTERISTIC) == 0) ||
+	     ((passes & PASS_DESCRIPTORS) && strcmp(interface, BLUEZ_DESCRIPTOR) == 0)))
+		return on_attribute(bluez, m, &key, path);
+	if (kind == OBJECT_ADAPTER && (passes & PASS_DEVICES) &&
+	    strcmp(interface, BLUEZ_MONITOR_MANAGER) == 0)
 		bluez->handler.on_monitor_manager(bluez->userdata, key.adapter);
 	return sd_bus_message_skip(m, "a{sv}");
 }
 
-/* An a{sa{sv}}; adapters: only those, else everything but those. */
-static int read_interfaces(struct bluez *bluez, sd_bus_message *m, const char *path, bool adapters,
-			   enum bluez_source source)
+/* An a{sa{sv}}. */
+static int read_interfaces(struct bluez *bluez, sd_bus_message *m, const char *path,
+			   unsigned passes, enum bluez_source source)
 {
 	const char *interface;
 	int r = sd_bus_message_enter_container(m, SD_BUS_TYPE_ARRAY, "{sa{sv}}");
@@ -73,7 +91,7 @@ static int read_interfaces(struct bluez *bluez, sd_bus_message *m, const char *p
 		r = sd_bus_message_read_basic(m, SD_BUS_TYPE_STRING, &interface);
 		if (r < 0)
 			return r;
-		r = on_interface(bluez, m, path, interface, adapters, source);
+		r = on_interface(bluez, m, path, interface, passes, source);
 		if (r < 0)
 			return r;
 		r = sd_bus_message_exit_container(m);
@@ -83,9 +101,8 @@ static int read_interfaces(struct bluez *bluez, sd_bus_message *m, const char *p
 	return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-/* The a{oa{sa{sv}}} of GetManagedObjects. Read twice: devices make sense once adapters are known,
- * and their order is bluetoothd's. */
-static int read_snapshot(struct bluez *bluez, sd_bus_message *m, bool adapters)
+/* The a{oa{sa{sv}}} of GetManagedObjects, whose order is bluetoothd's. */
+static int read_snapshot(struct bluez *bluez, sd_bus_message *m, enum pass pass)
 {
 	const char *path;
 	int r = sd_bus_message_rewind(m, true);
@@ -99,7 +116,7 @@ static int read_snapshot(struct bluez *bluez, sd_bus_message *m, bool adapters)
 		r = sd_bus_message_read_basic(m, SD_BUS_TYPE_OBJECT_PATH, &path);
 		if (r < 0)
 			return r;
-		r = read_interfaces(bluez, m, path, adapters, BLUEZ_SNAPSHOT);
+		r = read_interfaces(bluez, m, path, pass, BLUEZ_SNAPSHOT);
 		if (r < 0)
 			return r;
 		r = sd_bus_message_exit_container(m);
@@ -137,10 +154,12 @@ static void on_objects(void *userdata, sd_bus_message *reply)
 		log_info("bluetoothd: is back");
 	bluez->reported = false;
 	bluez->known = true;
-	r = read_snapshot(bluez, reply, true);
+	r = read_snapshot(bluez, reply, PASS_ADAPTERS);
 	bluez->handler.on_adapters_known(bluez->userdata);
 	if (r >= 0)
-		r = read_snapshot(bluez, reply, false);
+		r = read_snapshot(bluez, reply, PASS_DEVICES);
+	if (r >= 0)
+		r = read_snapshot(bluez, reply, PASS_DESCRIPTORS);
 	if (r < 0)
 		log_warning("bluetoothd: cannot read its objects: %s", strerror(-r));
 }
@@ -175,13 +194,13 @@ static int on_added(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		return 0;
 	r = sd_bus_message_read_basic(m, SD_BUS_TYPE_OBJECT_PATH, &path);
 	if (r >= 0)
-		r = read_interfaces(bluez, m, path, true, BLUEZ_ADDED);
+		r = read_interfaces(bluez, m, path, PASS_ADAPTERS, BLUEZ_ADDED);
 	if (r >= 0)
 		r = sd_bus_message_rewind(m, true);
 	if (r >= 0)
 		r = sd_bus_message_read_basic(m, SD_BUS_TYPE_OBJECT_PATH, &path);
 	if (r >= 0)
-		r = read_interfaces(bluez, m, path, false, BLUEZ_ADDED);
+		r = read_interfaces(bluez, m, path, PASS_DEVICES | PASS_DESCRIPTORS, BLUEZ_ADDED);
 	if (r < 0)
 		log_debug("bluetoothd: unreadable InterfacesAdded: %s", strerror(-r));
 	return 0;

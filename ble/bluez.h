@@ -28,8 +28,9 @@ struct bluez_handler {
 	void (*on_device)(void *userdata, const struct object_key *key,
 			  const struct device_props *props, enum bluez_source source);
 	void (*on_device_removed)(void *userdata, const struct object_key *key);
-	/* The characteristic of channel 0 of a device. */
-	void (*on_channel)(void *userdata, const struct object_key *key, const char *path);
+	/* The characteristic of a channel, or a Client Characteristic Configuration. */
+	void (*on_attribute)(void *userdata, const struct object_key *key,
+			     enum object_attribute attribute, const char *path);
 	void (*on_characteristic_removed)(void *userdata, const char *path);
 };
 

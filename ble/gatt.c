@@ -3,16 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "agent/log.h"
 #include "agent/util.h"
 
 /* bluetoothd needs the device's answer for the subscription; the link has a deadline below this. */
 #define CALL_TIMEOUT_MS 20000
+/* Longer than an ATT transaction, after which bluetoothd ends the connection. */
+#define CONFIRM_TIMEOUT_MS 35000
+#define CONFIRM_EVERY	   16 /* frames: often enough that a window lasts for two round trips */
+#define CONFIRM_POLL_MS	   5
 /* Notifications read in one turn. The rest wakes the next one, before bluetoothd's socket, which
  * loses what it has no room for, is full. */
 #define READ_BUDGET 64
@@ -25,99 +27,176 @@ static void fail(struct gatt *gatt, enum ble_down why, const char *text)
 	gatt->handler.on_fail(gatt->userdata, why, text);
 }
 
+static void close_channel(struct gatt_channel *channel)
+{
+	loop_fd_remove(&channel->write_watch);
+	loop_fd_remove(&channel->notify_watch);
+	util_closep(&channel->write_fd);
+	util_closep(&channel->notify_fd);
+	channel->write_fd = channel->notify_fd = -1;
+}
+
 /* --- Frames from the device --- */
 
-/* An empty notification and the end both read as 0. */
-static bool is_hung_up(int fd)
+static int read_frames(struct gatt_channel *channel, unsigned budget)
 {
-	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
-
-	return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
-}
-
-/* Returns 1 for a frame delivered, 0 where there is none now, or -errno where there won't be. */
-static int read_frame(struct gatt *gatt)
-{
+	struct gatt *gatt = channel->gatt;
 	uint8_t frame[BLE_FRAME_MAX];
-	ssize_t n = recv(gatt->notify_fd, frame, sizeof(frame), MSG_TRUNC | MSG_DONTWAIT);
-
-	if (n < 0 && errno == EINTR)
-		return 1;
-	if (n < 0)
-		return errno == EAGAIN ? 0 : -errno;
-	if (n == 0 && is_hung_up(gatt->notify_fd))
-		return -EPIPE;
-	if ((size_t)n > sizeof(frame))
-		return -EMSGSIZE;
-	gatt->handler.on_frame(gatt->userdata, 0, frame, (size_t)n);
-	return 1;
-}
-
-static int read_frames(struct gatt *gatt, unsigned budget)
-{
+	size_t len;
 	int r = 1;
 
 	/* A frame may close the bearer. */
-	while (r > 0 && budget-- > 0 && gatt->notify_fd >= 0)
-		r = read_frame(gatt);
-	return gatt->notify_fd < 0 ? 0 : r;
+	while (r > 0 && budget-- > 0 && channel->notify_fd >= 0) {
+		r = bearer_receive(channel->notify_fd, frame, &len);
+		if (r > 0)
+			gatt->handler.on_frame(gatt->userdata, channel->number, frame, len);
+	}
+	return channel->notify_fd < 0 ? 0 : r;
 }
 
 static void on_notify(void *userdata, uint32_t revents)
 {
-	struct gatt *gatt = userdata;
-	int r = read_frames(gatt, READ_BUDGET);
+	struct gatt_channel *channel = userdata;
+	int r = read_frames(channel, READ_BUDGET);
 
-	if (gatt->notify_fd < 0 || r > 0)
+	if (channel->notify_fd < 0 || r > 0)
 		return;
 	if (r == -EMSGSIZE)
-		fail(gatt, BLE_DOWN_PEER, "the device sent a frame longer than an attribute");
+		fail(channel->gatt, BLE_DOWN_PEER,
+		     "the device sent a frame longer than an attribute");
 	else if (r < 0 || (revents & (EPOLLHUP | EPOLLERR)))
-		fail(gatt, BLE_DOWN_PEER, "bluetoothd closed the notifications");
+		fail(channel->gatt, BLE_DOWN_PEER, "bluetoothd closed the notifications");
 }
 
 void gatt_drain(struct gatt *gatt)
 {
-	read_frames(gatt, DRAIN_BUDGET);
+	for (unsigned i = 0; i < BEARER_CHANNELS; i++)
+		read_frames(&gatt->channels[i], DRAIN_BUDGET);
 }
 
 /* --- Frames to the device --- */
 
-static void on_write_ready(void *userdata, uint32_t revents)
+static void go_on(struct gatt *gatt);
+
+static void on_confirmed(void *userdata, sd_bus_message *reply)
 {
 	struct gatt *gatt = userdata;
+	char text[BUS_ERROR_TEXT];
+
+	if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_NO_REPLY)) {
+		fail(gatt, BLE_DOWN_TIMEOUT, "the device does not confirm frames");
+		return;
+	}
+	if (sd_bus_message_is_method_error(reply, "org.bluez.Error.InProgress")) {
+		/* Somebody else reads it. */
+		loop_timer_start(&gatt->confirm_timer, CONFIRM_POLL_MS);
+		return;
+	}
+	/* That the device refuses the read is an answer as well. */
+	if (sd_bus_message_is_method_error(reply, NULL))
+		log_debug("ReadValue: %s", bus_error_text(reply, text));
+	gatt->unconfirmed -= gatt->confirming;
+	if (gatt->blocked && gatt->unconfirmed < GATT_WINDOW) {
+		gatt->blocked = false;
+		gatt->handler.on_writable(gatt->userdata);
+	}
+	go_on(gatt);
+}
+
+/* Frames that bluetoothd has not read yet the descriptor's read would overtake. */
+static bool is_taken(const struct gatt *gatt)
+{
+	for (unsigned i = 0; i < BEARER_CHANNELS; i++) {
+		const struct gatt_channel *channel = &gatt->channels[i];
+
+		if (channel->write_fd >= 0 && bearer_outq(channel->write_fd) > 0)
+			return false;
+	}
+	return true;
+}
+
+/* Asks the device, where it is time to, how far it has come. */
+static void confirm(struct gatt *gatt)
+{
+	struct bluez *bluez = gatt->bluez;
+
+	if (gatt->unconfirmed < (gatt->flushing ? 1 : CONFIRM_EVERY) ||
+	    bus_call_pending(&gatt->confirm))
+		return;
+	if (!is_taken(gatt)) {
+		if (!gatt->confirm_timer.armed)
+			loop_timer_start(&gatt->confirm_timer, CONFIRM_POLL_MS);
+		return;
+	}
+	gatt->confirming = gatt->unconfirmed;
+	bus_call(&bluez->bus, &gatt->confirm,
+		 bluez_message(bluez, gatt->ccc, BLUEZ_DESCRIPTOR, "ReadValue", "a{sv}", 0),
+		 CONFIRM_TIMEOUT_MS, on_confirmed, gatt);
+}
+
+static void go_on(struct gatt *gatt)
+{
+	if (gatt->flushing && gatt->unconfirmed == 0) {
+		gatt->flushing = false;
+		gatt->handler.on_flushed(gatt->userdata);
+	} else {
+		confirm(gatt);
+	}
+}
+
+static void on_confirm_timer(void *userdata)
+{
+	go_on(userdata);
+}
+
+static void on_write_ready(void *userdata, uint32_t revents)
+{
+	struct gatt_channel *channel = userdata;
+	struct gatt *gatt = channel->gatt;
 
 	if (revents & (EPOLLHUP | EPOLLERR)) {
-		/* Both sockets go together; what the device said before must not be lost. */
+		/* The sockets go together; what the device said before must not be lost. */
 		gatt_drain(gatt);
-		if (gatt->write_fd >= 0)
+		if (channel->write_fd >= 0)
 			fail(gatt, BLE_DOWN_PEER, "bluetoothd closed the writes");
 		return;
 	}
-	loop_fd_set(&gatt->write_watch, 0);
+	loop_fd_set(&channel->write_watch, 0);
 	gatt->handler.on_writable(gatt->userdata);
 }
 
-int gatt_send(struct gatt *gatt, const uint8_t *data, size_t len)
+int gatt_send(struct gatt *gatt, unsigned number, const uint8_t *data, size_t len)
 {
-	ssize_t n;
+	struct gatt_channel *channel = &gatt->channels[number];
+	int r;
 
-	if (gatt->write_fd < 0)
-		return -ENOTCONN;
+	if (channel->write_fd < 0)
+		return -EINVAL;
 	/* bluetoothd takes an empty packet for the end of the socket. */
-	if (len == 0 || len > gatt->max_frame)
+	if (len == 0 || len > channel->max_frame)
 		return -EMSGSIZE;
-	do
-		n = send(gatt->write_fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	if (n >= 0)
-		return 0;
-	if (errno == EAGAIN || errno == ENOBUFS) {
-		loop_fd_set(&gatt->write_watch, EPOLLOUT);
+	if (gatt->unconfirmed >= GATT_WINDOW) {
+		gatt->blocked = true;
 		return -EAGAIN;
 	}
-	/* The watch tells the end, from a stack that may take the link down. */
-	return -ENOTCONN;
+	r = bearer_send(channel->write_fd, data, len);
+	if (r == -EAGAIN)
+		loop_fd_set(&channel->write_watch, EPOLLOUT);
+	if (r < 0)
+		return r;
+	gatt->flushing = false;
+	gatt->unconfirmed++;
+	confirm(gatt);
+	return 0;
+}
+
+void gatt_flush(struct gatt *gatt)
+{
+	gatt->flushing = true;
+	if (gatt->unconfirmed > 0)
+		confirm(gatt);
+	else
+		loop_timer_start(&gatt->confirm_timer, 0);
 }
 
 /* --- Opening --- */
@@ -158,87 +237,158 @@ static bool is_not_served(sd_bus_message *reply)
 	return false;
 }
 
-/* Returns whether there is a descriptor in *ret_fd; where not, on_fail was called. */
-static bool acquired(struct gatt *gatt, sd_bus_message *reply, int *ret_fd, uint16_t *ret_mtu)
+static void opened(struct gatt *gatt)
 {
+	const struct gatt_channel *first = &gatt->channels[0], *second = &gatt->channels[1];
+	bool both = second->notify_fd >= 0;
+
+	loop_timer_stop(&gatt->second_timer);
+	gatt->handler.on_open(gatt->userdata,
+			      both ? MIN(first->max_frame, second->max_frame) : first->max_frame,
+			      both ? 2 : 1);
+}
+
+static void acquire_next(struct gatt *gatt);
+
+/* Channel 1 is a bonus, channel 0 is not. */
+static void not_acquired(struct gatt *gatt, struct gatt_channel *channel, enum ble_down why,
+			 const char *text)
+{
+	if (channel->number == 0) {
+		fail(gatt, why, text);
+		return;
+	}
+	log_debug("channel 1: %s", text);
+	close_channel(channel);
+	channel->path[0] = '\0';
+	acquire_next(gatt);
+}
+
+static int take_write(struct gatt_channel *channel, sd_bus_message *reply)
+{
+	uint16_t mtu;
+	int r = take_socket(reply, &channel->write_fd, &mtu);
+
+	if (r < 0)
+		return r;
+	if (mtu <= ATT_WRITE_HEAD)
+		return -EBADMSG;
+	channel->max_frame = MIN((size_t)mtu - ATT_WRITE_HEAD, (size_t)BLE_FRAME_MAX);
+	return 0;
+}
+
+static int take_notify(struct gatt_channel *channel, sd_bus_message *reply)
+{
+	struct loop *loop = channel->gatt->bluez->loop;
+	uint16_t mtu;
+	int r = take_socket(reply, &channel->notify_fd, &mtu);
+
+	if (r >= 0)
+		r = loop_fd_add(loop, &channel->write_watch, channel->write_fd, 0, on_write_ready,
+				channel);
+	if (r >= 0)
+		r = loop_fd_add(loop, &channel->notify_watch, channel->notify_fd, EPOLLIN,
+				on_notify, channel);
+	return r;
+}
+
+static void on_acquired(struct gatt_channel *channel, sd_bus_message *reply,
+			int (*take)(struct gatt_channel *channel, sd_bus_message *reply))
+{
+	struct gatt *gatt = channel->gatt;
 	const char *step = TAKE_PTR(gatt->step);
 	char error[BUS_ERROR_TEXT], text[BUS_ERROR_TEXT + 32];
 	int r;
 
 	if (sd_bus_message_is_method_error(reply, NULL)) {
 		snprintf(text, sizeof(text), "%s: %s", step, bus_error_text(reply, error));
-		fail(gatt, is_not_served(reply) ? BLE_DOWN_NOT_SERVED : BLE_DOWN_CONNECT, text);
-		return false;
+		not_acquired(gatt, channel,
+			     is_not_served(reply) ? BLE_DOWN_NOT_SERVED : BLE_DOWN_CONNECT, text);
+		return;
 	}
-	r = take_socket(reply, ret_fd, ret_mtu);
+	r = take(channel, reply);
 	if (r < 0) {
 		snprintf(text, sizeof(text), "%s: %s", step, strerror(-r));
-		fail(gatt, BLE_DOWN_CONNECT, text);
-		return false;
-	}
-	return true;
-}
-
-static void acquire(struct gatt *gatt, const char *member,
-		    void (*on_reply)(void *userdata, sd_bus_message *reply))
-{
-	gatt->step = member;
-	bus_call(&gatt->bluez->bus, &gatt->call,
-		 bluez_message(gatt->bluez, gatt->path, BLUEZ_CHARACTERISTIC, member, "a{sv}", 0),
-		 CALL_TIMEOUT_MS, on_reply, gatt);
-}
-
-static void on_notify_acquired(void *userdata, sd_bus_message *reply)
-{
-	struct gatt *gatt = userdata;
-	struct loop *loop = gatt->bluez->loop;
-	uint16_t mtu;
-	int r;
-
-	if (!acquired(gatt, reply, &gatt->notify_fd, &mtu))
+		not_acquired(gatt, channel, BLE_DOWN_CONNECT, text);
 		return;
-	r = loop_fd_add(loop, &gatt->write_watch, gatt->write_fd, 0, on_write_ready, gatt);
-	if (r >= 0)
-		r = loop_fd_add(loop, &gatt->notify_watch, gatt->notify_fd, EPOLLIN, on_notify,
-				gatt);
-	if (r < 0)
-		fail(gatt, BLE_DOWN_CONNECT, strerror(-r));
-	else
-		gatt->handler.on_open(gatt->userdata, gatt->max_frame);
+	}
+	acquire_next(gatt);
 }
 
 static void on_write_acquired(void *userdata, sd_bus_message *reply)
 {
-	struct gatt *gatt = userdata;
-	uint16_t mtu;
+	on_acquired(userdata, reply, take_write);
+}
 
-	if (!acquired(gatt, reply, &gatt->write_fd, &mtu))
-		return;
-	if (mtu <= ATT_WRITE_HEAD) {
-		fail(gatt, BLE_DOWN_CONNECT, "AcquireWrite: no usable MTU");
+static void on_notify_acquired(void *userdata, sd_bus_message *reply)
+{
+	on_acquired(userdata, reply, take_notify);
+}
+
+static void acquire(struct gatt_channel *channel, const char *member,
+		    void (*on_reply)(void *userdata, sd_bus_message *reply))
+{
+	struct gatt *gatt = channel->gatt;
+
+	gatt->step = member;
+	bus_call(
+		&gatt->bluez->bus, &gatt->call,
+		bluez_message(gatt->bluez, channel->path, BLUEZ_CHARACTERISTIC, member, "a{sv}", 0),
+		CALL_TIMEOUT_MS, on_reply, channel);
+}
+
+/* All writes first, for the device speaks as soon as it is subscribed to, and channel 0 before
+ * channel 1, for that one opens the session. */
+static void acquire_next(struct gatt *gatt)
+{
+	for (unsigned i = 0; i < BEARER_CHANNELS; i++) {
+		struct gatt_channel *channel = &gatt->channels[i];
+
+		if (channel->path[0] != '\0' && channel->write_fd < 0) {
+			acquire(channel, "AcquireWrite", on_write_acquired);
+			return;
+		}
+	}
+	for (unsigned i = 0; i < BEARER_CHANNELS; i++) {
+		struct gatt_channel *channel = &gatt->channels[i];
+
+		if (channel->path[0] == '\0' || channel->notify_fd >= 0)
+			continue;
+		if (i > 0)
+			loop_timer_start(&gatt->second_timer, BEARER_SECOND_MS);
+		acquire(channel, "AcquireNotify", on_notify_acquired);
 		return;
 	}
-	gatt->max_frame = MIN((size_t)mtu - ATT_WRITE_HEAD, (size_t)BLE_FRAME_MAX);
-	/* Last, for the device speaks as soon as it is subscribed to. */
-	acquire(gatt, "AcquireNotify", on_notify_acquired);
+	opened(gatt);
+}
+
+static void on_second_timer(void *userdata)
+{
+	struct gatt *gatt = userdata;
+
+	bus_call_cancel(&gatt->call);
+	gatt->step = NULL;
+	not_acquired(gatt, &gatt->channels[1], BLE_DOWN_TIMEOUT, "AcquireNotify did not answer");
 }
 
 void gatt_init(struct gatt *gatt, struct bluez *bluez, const struct bearer_handler *handler,
 	       void *userdata)
 {
-	*gatt = (struct gatt){
-		.bluez = bluez,
-		.handler = *handler,
-		.userdata = userdata,
-		.write_fd = -1,
-		.notify_fd = -1,
-	};
+	*gatt = (struct gatt){.bluez = bluez, .handler = *handler, .userdata = userdata};
+	for (unsigned i = 0; i < BEARER_CHANNELS; i++)
+		gatt->channels[i] = (struct gatt_channel){
+			.gatt = gatt, .number = i, .write_fd = -1, .notify_fd = -1};
+	loop_timer_init(bluez->loop, &gatt->second_timer, on_second_timer, gatt);
+	loop_timer_init(bluez->loop, &gatt->confirm_timer, on_confirm_timer, gatt);
 }
 
-void gatt_open(struct gatt *gatt, const char *path)
+void gatt_open(struct gatt *gatt, const struct channel *first, const struct channel *second)
 {
-	snprintf(gatt->path, sizeof(gatt->path), "%s", path);
-	acquire(gatt, "AcquireWrite", on_write_acquired);
+	memcpy(gatt->channels[0].path, first->path, sizeof(first->path));
+	memcpy(gatt->ccc, first->ccc, sizeof(first->ccc));
+	if (second)
+		memcpy(gatt->channels[1].path, second->path, sizeof(second->path));
+	acquire_next(gatt);
 }
 
 const char *gatt_step(const struct gatt *gatt)
@@ -249,10 +399,11 @@ const char *gatt_step(const struct gatt *gatt)
 void gatt_close(struct gatt *gatt)
 {
 	bus_call_cancel(&gatt->call);
+	bus_call_cancel(&gatt->confirm);
+	loop_timer_stop(&gatt->second_timer);
+	loop_timer_stop(&gatt->confirm_timer);
 	gatt->step = NULL;
-	loop_fd_remove(&gatt->write_watch);
-	loop_fd_remove(&gatt->notify_watch);
-	util_closep(&gatt->write_fd);
-	util_closep(&gatt->notify_fd);
-	gatt->write_fd = gatt->notify_fd = -1;
+	gatt->flushing = gatt->blocked = false;
+	for (unsigned i = 0; i < BEARER_CHANNELS; i++)
+		close_channel(&gatt->channels[i]);
 }

@@ -7,51 +7,21 @@
 #include <string.h>
 
 #include "agent/log.h"
-#include "ble/gatt.h"
+#include "ble/links.h"
 
-/* Our own deadlines are shorter than D-Bus's: bluetoothd has to be told to give up. */
+/* Our own deadlines are shorter than D-Bus's: bluetoothd has to be told to give up. CONNECT_MS is
+ * what other devices wait behind one that has gone. */
 #define CALL_TIMEOUT_MS	   65000
-#define CONNECT_MS	   20000
+#define CONNECT_MS	   10000
 #define CONNECTED_GRACE_MS 2000 /* for Connected to follow a successful Connect */
+#define L2CAP_MS	   5000
 #define RESOLVE_MS	   15000
 #define OBJECTS_GRACE_MS   3000 /* for GATT objects to follow ServicesResolved */
-#define OPEN_MS		   8000 /* bluetoothd never answers where a subscription fails */
+#define GATT_MS		   8000 /* bluetoothd never answers where a subscription fails */
 #define CLOSE_MS	   5000
 /* A broken connection is told a moment later: its cause may be bluetoothd or the adapter, whose
  * sockets and devices go first. */
 #define CAUSE_MS 100
-
-enum link_state {
-	LINK_STATE_CONNECTING, /* Connect */
-	LINK_STATE_RESOLVING, /* Connected, ServicesResolved and the characteristic */
-	LINK_STATE_OPENING, /* the bearer */
-	LINK_STATE_UP,
-	LINK_STATE_CLOSING, /* Disconnect */
-	LINK_STATE_DOWN, /* to be told and freed from a clean stack */
-};
-
-struct ble_link {
-	struct list in_list; /* in links.list */
-	struct links *links; /* not owned */
-	struct object_key key;
-	struct ble_link_handler handler;
-	void *userdata; /* not owned */
-	enum link_state state;
-	enum ble_down why; /* from CLOSING on */
-	char text[LINK_TEXT_MAX];
-	bool connected; /* Device1.Connected */
-	bool resolved; /* Device1.ServicesResolved */
-	struct loop_timer timer; /* of the state */
-	struct bus_call connect;
-	struct bus_call query; /* of Connected */
-	struct bus_call disconnect;
-	struct gatt gatt;
-};
-
-static struct ble_link *entry(struct list *l)
-{
-	return LIST_ENTRY(l, struct ble_link, in_list);
-}
 
 const char *ble_down_name(enum ble_down why)
 {
@@ -72,24 +42,20 @@ const char *ble_down_name(enum ble_down why)
 	return "?";
 }
 
-static const char *state_name(enum link_state state)
+const char *ble_bearer_name(enum ble_bearer bearer)
 {
-	switch (state) {
-	case LINK_STATE_CONNECTING:
-		return "connecting";
-	case LINK_STATE_RESOLVING:
-		return "resolving";
-	case LINK_STATE_OPENING:
-		return "opening";
-	case LINK_STATE_UP:
-		return "up";
-	case LINK_STATE_CLOSING:
-		return "closing";
-	case LINK_STATE_DOWN:
-		return "down";
-	}
-	return "?";
+	return bearer == BLE_BEARER_L2CAP ? "l2cap" : "gatt";
 }
+
+static const char *const state_names[] = {
+	[LINK_STATE_CONNECTING] = "connecting",
+	[LINK_STATE_L2CAP] = "opening L2CAP",
+	[LINK_STATE_RESOLVING] = "resolving",
+	[LINK_STATE_GATT] = "opening GATT",
+	[LINK_STATE_UP] = "up",
+	[LINK_STATE_CLOSING] = "closing",
+	[LINK_STATE_DOWN] = "down",
+};
 
 /* after_ms 0: the state has no deadline. */
 static void set_state(struct ble_link *link, enum link_state state, uint64_t after_ms)
@@ -100,7 +66,7 @@ static void set_state(struct ble_link *link, enum link_state state, uint64_t aft
 
 	if (log_get_level() >= LOG_LEVEL_DEBUG) {
 		object_device_path(&link->key, path);
-		log_debug("link %s: %s -> %s", path, state_name(link->state), state_name(state));
+		log_debug("link %s: %s -> %s", path, state_names[link->state], state_names[state]);
 	}
 	link->state = state;
 	if (was_opening && state >= LINK_STATE_UP)
@@ -119,7 +85,13 @@ static sd_bus_message *device_message(struct ble_link *link, const char *member)
 	return bluez_message(link->links->bluez, path, BLUEZ_DEVICE, member, "");
 }
 
-static void link_free(struct ble_link *link)
+static void close_bearers(struct ble_link *link)
+{
+	l2cap_close(&link->l2cap);
+	gatt_close(&link->gatt);
+}
+
+void link_free(struct ble_link *link)
 {
 	if (link->state < LINK_STATE_UP)
 		bus_release(&link->links->bluez->bus);
@@ -127,7 +99,7 @@ static void link_free(struct ble_link *link)
 	bus_call_cancel(&link->connect);
 	bus_call_cancel(&link->query);
 	bus_call_cancel(&link->disconnect);
-	gatt_close(&link->gatt);
+	close_bearers(link);
 	list_remove(&link->in_list);
 	link->links->n--;
 	free(link);
@@ -154,7 +126,7 @@ static void set_down(struct ble_link *link, uint64_t after_ms)
 	bus_call_cancel(&link->connect);
 	bus_call_cancel(&link->query);
 	bus_call_cancel(&link->disconnect);
-	gatt_close(&link->gatt);
+	close_bearers(link);
 	set_state(link, LINK_STATE_DOWN, 0);
 	loop_timer_start(&link->timer, after_ms);
 }
@@ -196,16 +168,24 @@ static void set_reason(struct ble_link *link, enum ble_down why, const char *tex
 	snprintf(link->text, sizeof(link->text), "%s", text);
 }
 
+static void drain(struct ble_link *link)
+{
+	if (link->bearer == BLE_BEARER_L2CAP)
+		l2cap_drain(&link->l2cap);
+	else
+		gatt_drain(&link->gatt);
+}
+
 /* The first reason counts. */
 static void end(struct ble_link *link, enum ble_down why, const char *text)
 {
 	if (link->state == LINK_STATE_UP && why == BLE_DOWN_PEER)
-		gatt_drain(&link->gatt);
+		drain(link);
 	if (link->state >= LINK_STATE_CLOSING)
 		return;
 	set_reason(link, why, text);
 	bus_call_cancel(&link->query);
-	gatt_close(&link->gatt);
+	close_bearers(link);
 	set_state(link, LINK_STATE_CLOSING, CLOSE_MS);
 	if (link->connected || bus_call_pending(&link->connect))
 		bus_call(&link->links->bluez->bus, &link->disconnect,
@@ -224,6 +204,8 @@ static void tell_down(struct ble_link *link)
 	link_free(link);
 }
 
+static void not_l2cap(struct ble_link *link, enum ble_down why, const char *text);
+
 static void on_timeout(void *userdata)
 {
 	struct ble_link *link = userdata;
@@ -231,17 +213,21 @@ static void on_timeout(void *userdata)
 
 	switch (link->state) {
 	case LINK_STATE_CONNECTING:
-		end(link, BLE_DOWN_TIMEOUT, "Connect did not answer");
+		if (bus_call_pending(&link->connect))
+			end(link, BLE_DOWN_TIMEOUT, "Connect did not answer");
+		else
+			end(link, BLE_DOWN_CONNECT, "Connect succeeded without a connection");
+		break;
+	case LINK_STATE_L2CAP:
+		not_l2cap(link, BLE_DOWN_TIMEOUT, "L2CAP: no answer from the device");
 		break;
 	case LINK_STATE_RESOLVING:
-		if (!link->connected)
-			end(link, BLE_DOWN_CONNECT, "Connect succeeded without a connection");
-		else if (!link->resolved)
+		if (!link->resolved)
 			end(link, BLE_DOWN_TIMEOUT, "services were not resolved");
 		else
 			end(link, BLE_DOWN_NOT_SERVED, "no Blecon characteristic in its services");
 		break;
-	case LINK_STATE_OPENING:
+	case LINK_STATE_GATT:
 		snprintf(text, sizeof(text), "%s did not answer", gatt_step(&link->gatt));
 		end(link, BLE_DOWN_TIMEOUT, text);
 		break;
@@ -258,12 +244,12 @@ static void on_timeout(void *userdata)
 
 /* --- The bearer --- */
 
-static void on_open(void *userdata, size_t max_frame)
+static void on_open(void *userdata, size_t max_frame, unsigned channels)
 {
 	struct ble_link *link = userdata;
 
 	set_state(link, LINK_STATE_UP, 0);
-	link->handler.on_up(link->userdata, BLE_BEARER_GATT, max_frame);
+	link->handler.on_up(link->userdata, link->bearer, max_frame, channels);
 }
 
 static void on_frame(void *userdata, unsigned channel, const uint8_t *data, size_t len)
@@ -280,23 +266,69 @@ static void on_writable(void *userdata)
 	link->handler.on_writable(link->userdata);
 }
 
-static void on_fail(void *userdata, enum ble_down why, const char *text)
+static void on_flushed(void *userdata)
 {
-	end(userdata, why, text);
+	struct ble_link *link = userdata;
+
+	link->handler.on_flushed(link->userdata);
 }
 
-static const struct bearer_handler bearer_handler = {on_open, on_frame, on_writable, on_fail};
+static void on_fail(void *userdata, enum ble_down why, const char *text)
+{
+	struct ble_link *link = userdata;
+
+	if (link->state == LINK_STATE_L2CAP)
+		not_l2cap(link, why, text);
+	else
+		end(link, why, text);
+}
+
+static const struct bearer_handler bearer_handler = {on_open, on_frame, on_writable, on_flushed,
+						     on_fail};
 
 /* --- The way up --- */
 
-static void check_resolved(struct ble_link *link)
+void link_check_resolved(struct ble_link *link)
 {
-	const char *path = channels_find(link->links->channels, &link->key);
+	const struct channels *channels = link->links->channels;
+	const struct channel *first = channels_find(channels, &link->key, 0);
 
-	if (link->state != LINK_STATE_RESOLVING || !link->connected || !link->resolved || !path)
+	if (link->state != LINK_STATE_RESOLVING || !link->resolved || !first)
 		return;
-	set_state(link, LINK_STATE_OPENING, OPEN_MS);
-	gatt_open(&link->gatt, path);
+	link->bearer = BLE_BEARER_GATT;
+	set_state(link, LINK_STATE_GATT, GATT_MS);
+	gatt_open(&link->gatt, first, channels_find(channels, &link->key, 1));
+}
+
+static void resolve(struct ble_link *link)
+{
+	set_state(link, LINK_STATE_RESOLVING, link->resolved ? OBJECTS_GRACE_MS : RESOLVE_MS);
+	link_check_resolved(link);
+}
+
+/* The connection itself may be fine, and GATT as good; if it is not, that will be told. */
+static void not_l2cap(struct ble_link *link, enum ble_down why, const char *text)
+{
+	if (link->bearers == BLE_BEARERS_L2CAP) {
+		end(link, why, text);
+		return;
+	}
+	log_debug("link: no L2CAP (%s), trying GATT", text);
+	l2cap_close(&link->l2cap);
+	resolve(link);
+}
+
+static void established(struct ble_link *link)
+{
+	/* The adapter is free for others: not CONNECTING before that is told. */
+	if (link->bearers == BLE_BEARERS_GATT) {
+		resolve(link);
+	} else {
+		link->bearer = BLE_BEARER_L2CAP;
+		set_state(link, LINK_STATE_L2CAP, L2CAP_MS);
+		l2cap_open(&link->l2cap, &link->local, &link->peer);
+	}
+	link->handler.on_connected(link->userdata);
 }
 
 static void on_queried(void *userdata, sd_bus_message *reply);
@@ -313,21 +345,6 @@ static void query(struct ble_link *link)
 		 CALL_TIMEOUT_MS, on_queried, link);
 }
 
-/* The deadline of what is missing. */
-static void set_resolving(struct ble_link *link)
-{
-	uint64_t after_ms = RESOLVE_MS;
-
-	if (!link->connected)
-		after_ms = CONNECTED_GRACE_MS;
-	else if (link->resolved)
-		after_ms = OBJECTS_GRACE_MS;
-	set_state(link, LINK_STATE_RESOLVING, after_ms);
-	if (!link->connected && !bus_call_pending(&link->query))
-		query(link);
-	check_resolved(link);
-}
-
 static void on_connected(void *userdata, sd_bus_message *reply)
 {
 	struct ble_link *link = userdata;
@@ -335,21 +352,23 @@ static void on_connected(void *userdata, sd_bus_message *reply)
 
 	if (link->state == LINK_STATE_CLOSING) {
 		check_closed(link);
-		return;
-	}
-	if (sd_bus_message_is_method_error(reply, NULL)) {
+	} else if (sd_bus_message_is_method_error(reply, NULL)) {
 		snprintf(text, sizeof(text), "Connect: %s", bus_error_text(reply, error));
 		end(link, BLE_DOWN_CONNECT, text);
-		return;
+	} else if (link->connected) {
+		established(link);
+	} else {
+		loop_timer_start(&link->timer, CONNECTED_GRACE_MS);
+		query(link);
 	}
-	set_resolving(link);
 }
 
 static void on_connection_lost(struct ble_link *link)
 {
 	switch (link->state) {
+	case LINK_STATE_L2CAP:
 	case LINK_STATE_RESOLVING:
-	case LINK_STATE_OPENING:
+	case LINK_STATE_GATT:
 		end(link, BLE_DOWN_CONNECT, "the connection broke before the channel was open");
 		break;
 	case LINK_STATE_UP:
@@ -364,16 +383,7 @@ static void on_connection_lost(struct ble_link *link)
 	}
 }
 
-static struct ble_link *find(const struct links *links, const struct object_key *key)
-{
-	LIST_FOREACH (l, &links->list) {
-		if (object_key_equal(&entry(l)->key, key))
-			return entry(l);
-	}
-	return NULL;
-}
-
-static void apply(struct ble_link *link, const struct device_props *props)
+void link_update(struct ble_link *link, const struct device_props *props)
 {
 	bool was_connected = link->connected, was_resolved = link->resolved;
 
@@ -383,18 +393,11 @@ static void apply(struct ble_link *link, const struct device_props *props)
 		link->resolved = props->resolved == TOLD_TRUE;
 	if (was_connected && !link->connected)
 		on_connection_lost(link);
-	else if (link->state == LINK_STATE_RESOLVING &&
-		 (was_connected != link->connected || was_resolved != link->resolved))
-		set_resolving(link);
-}
-
-void links_device(struct links *links, const struct object_key *key,
-		  const struct device_props *props)
-{
-	struct ble_link *link = links->n > 0 ? find(links, key) : NULL;
-
-	if (link)
-		apply(link, props);
+	else if (link->state == LINK_STATE_CONNECTING && link->connected &&
+		 !bus_call_pending(&link->connect))
+		established(link);
+	else if (link->state == LINK_STATE_RESOLVING && was_resolved != link->resolved)
+		resolve(link);
 }
 
 static void on_queried(void *userdata, sd_bus_message *reply)
@@ -402,22 +405,12 @@ static void on_queried(void *userdata, sd_bus_message *reply)
 	struct device_props props;
 
 	if (!sd_bus_message_is_method_error(reply, NULL) && device_props_read(reply, &props) >= 0)
-		apply(userdata, &props);
+		link_update(userdata, &props);
 }
 
-void links_channel(struct links *links, const struct object_key *key)
+void link_removed(struct ble_link *link)
 {
-	struct ble_link *link = find(links, key);
-
-	if (link)
-		check_resolved(link);
-}
-
-void links_device_removed(struct links *links, const struct object_key *key)
-{
-	struct ble_link *link = find(links, key);
-
-	if (!link || link->state == LINK_STATE_DOWN)
+	if (link->state == LINK_STATE_DOWN)
 		return;
 	if (link->state < LINK_STATE_CLOSING)
 		set_reason(link, link->state == LINK_STATE_UP ? BLE_DOWN_PEER : BLE_DOWN_CONNECT,
@@ -425,107 +418,62 @@ void links_device_removed(struct links *links, const struct object_key *key)
 	set_down(link, cause_ms(link));
 }
 
-void links_lost(struct links *links, unsigned adapter, const char *text)
+void link_lost(struct ble_link *link, const char *text)
 {
-	LIST_FOREACH (l, &links->list) {
-		struct ble_link *link = entry(l);
-
-		if (adapter != LINKS_ALL && link->key.adapter != adapter)
-			continue;
-		/* Also where a consequence of it, a closed socket, was seen a moment before. */
-		if (link->why != BLE_DOWN_LOCAL || link->state < LINK_STATE_CLOSING)
-			set_reason(link, BLE_DOWN_RADIO, text);
-		set_down(link, 0);
-	}
+	/* Also where a consequence of it, a closed socket, was seen a moment before. */
+	if (link->why != BLE_DOWN_LOCAL || link->state < LINK_STATE_CLOSING)
+		set_reason(link, BLE_DOWN_RADIO, text);
+	set_down(link, 0);
 }
 
-/* --- For the agent --- */
-
-/* One attempt at a time for each adapter; an attempt that is being given up still is one. */
-static bool is_busy(const struct links *links, const struct object_key *key)
+bool link_is_attempt(const struct ble_link *link)
 {
-	if (links->n >= LINKS_MAX)
-		return true;
-	LIST_FOREACH (l, &links->list) {
-		const struct ble_link *link = entry(l);
-
-		if (link->key.adapter == key->adapter &&
-		    (link->state < LINK_STATE_UP || bus_call_pending(&link->connect)))
-			return true;
-		if (object_key_equal(&link->key, key))
-			return true;
-	}
-	return false;
+	return link->state == LINK_STATE_CONNECTING || bus_call_pending(&link->connect);
 }
 
-int links_open(struct links *links, const struct object_key *key,
-	       const struct ble_link_handler *handler, void *userdata, struct ble_link **ret)
+void link_start(struct ble_link *link)
 {
-	struct ble_link *link;
+	struct links *links = link->links;
 
-	if (is_busy(links, key))
-		return -EBUSY;
-	link = calloc(1, sizeof(*link));
-	if (!link)
-		return -ENOMEM;
-	link->links = links;
-	link->key = *key;
-	link->handler = *handler;
-	link->userdata = userdata;
 	loop_timer_init(links->loop, &link->timer, on_timeout, link);
+	l2cap_init(&link->l2cap, links->loop, &bearer_handler, link);
 	gatt_init(&link->gatt, links->bluez, &bearer_handler, link);
-	list_append(&links->list, &link->in_list);
-	links->n++;
 	bus_hold(&links->bluez->bus);
 	set_state(link, LINK_STATE_CONNECTING, CONNECT_MS);
 	bus_call(&links->bluez->bus, &link->connect, device_message(link, "Connect"),
 		 CALL_TIMEOUT_MS, on_connected, link);
-	*ret = link;
-	return 0;
 }
+
+/* --- For the agent --- */
 
 int ble_link_send(struct ble_link *link, unsigned channel, const uint8_t *data, size_t len)
 {
-	if (channel != 0)
+	if (channel >= BEARER_CHANNELS)
 		return -EINVAL;
 	if (link->state != LINK_STATE_UP)
 		return -ENOTCONN;
-	return gatt_send(&link->gatt, data, len);
+	if (link->bearer == BLE_BEARER_L2CAP)
+		return l2cap_send(&link->l2cap, channel, data, len);
+	return gatt_send(&link->gatt, channel, data, len);
+}
+
+void ble_link_hold(struct ble_link *link, bool hold)
+{
+	if (link->state == LINK_STATE_UP && link->bearer == BLE_BEARER_L2CAP)
+		l2cap_hold(&link->l2cap, hold);
+}
+
+void ble_link_flush(struct ble_link *link)
+{
+	if (link->state != LINK_STATE_UP)
+		return;
+	if (link->bearer == BLE_BEARER_L2CAP)
+		l2cap_flush(&link->l2cap);
+	else
+		gatt_flush(&link->gatt);
 }
 
 void ble_link_close(struct ble_link *link)
 {
 	end(link, BLE_DOWN_LOCAL, "closed here");
-}
-
-void links_init(struct links *links, struct loop *loop, struct bluez *bluez,
-		const struct channels *channels)
-{
-	*links = (struct links){.loop = loop, .bluez = bluez, .channels = channels};
-	list_init(&links->list);
-}
-
-bool links_any(const struct links *links, unsigned adapter)
-{
-	LIST_FOREACH (l, &links->list) {
-		if (entry(l)->key.adapter == adapter)
-			return true;
-	}
-	return false;
-}
-
-bool links_stop(struct links *links)
-{
-	bool sent = false;
-
-	LIST_FOREACH_SAFE (l, &links->list) {
-		struct ble_link *link = entry(l);
-
-		if (link->state != LINK_STATE_DOWN) {
-			link_forget_device(links->bluez, &link->key, true);
-			sent = true;
-		}
-		link_free(link);
-	}
-	return sent;
 }

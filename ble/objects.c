@@ -9,7 +9,6 @@
 #include "agent/util.h"
 
 #define ROOT		  "/org/bluez/hci"
-#define CHANNEL_0_UUID	  "ec4f0000-1537-443e-b05a-713051212f1c"
 #define ADAPTER_INDEX_MAX 65535 /* the kernel's index has 16 bits */
 #define DEVICE_NAME_LEN	  21 /* "dev_AA_BB_CC_DD_EE_FF" */
 
@@ -75,6 +74,15 @@ void object_device_path(const struct object_key *key, char ret[OBJECT_PATH_MAX])
 	snprintf(ret, OBJECT_PATH_MAX, ROOT "%u/dev_%02X_%02X_%02X_%02X_%02X_%02X", key->adapter,
 		 a[0], a[1], a[2], a[3], a[4], a[5]);
 }
+
+static const struct {
+	const char *uuid;
+	enum object_attribute attribute;
+} attributes[] = {
+	{"ec4f0000-1537-443e-b05a-713051212f1c", OBJECT_ATTRIBUTE_CHANNEL_0},
+	{"ec4f0001-1537-443e-b05a-713051212f1c", OBJECT_ATTRIBUTE_CHANNEL_1},
+	{"00002902-0000-1000-8000-00805f9b34fb", OBJECT_ATTRIBUTE_CCC},
+};
 
 /* Steps into the next entry of an a{sv}, up to its value: 1, 0 at the end, or -errno. */
 static int next_entry(sd_bus_message *m, const char **ret_key)
@@ -269,7 +277,7 @@ int device_props_read_invalidated(sd_bus_message *m, struct device_props *props)
 	return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-static int on_characteristic_prop(sd_bus_message *m, const char *key, void *ret)
+static int on_attribute_prop(sd_bus_message *m, const char *key, void *ret)
 {
 	const char *uuid;
 	int r;
@@ -277,15 +285,15 @@ static int on_characteristic_prop(sd_bus_message *m, const char *key, void *ret)
 	if (strcmp(key, "UUID") != 0)
 		return sd_bus_message_skip(m, "v");
 	r = sd_bus_message_read(m, "v", "s", &uuid);
-	if (r >= 0)
-		*(bool *)ret = strcasecmp(uuid, CHANNEL_0_UUID) == 0;
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(attributes); i++) {
+		if (strcasecmp(uuid, attributes[i].uuid) == 0)
+			*(enum object_attribute *)ret = attributes[i].attribute;
+	}
 	return r;
 }
 
-int characteristic_props_read(sd_bus_message *m)
+int attribute_props_read(sd_bus_message *m, enum object_attribute *ret)
 {
-	bool ours = false;
-	int r = read_dict(m, on_characteristic_prop, &ours);
-
-	return r < 0 ? r : ours;
+	*ret = OBJECT_ATTRIBUTE_OTHER;
+	return read_dict(m, on_attribute_prop, ret);
 }

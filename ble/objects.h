@@ -14,6 +14,7 @@
 #define BLUEZ_ADAPTER	      "org.bluez.Adapter1"
 #define BLUEZ_DEVICE	      "org.bluez.Device1"
 #define BLUEZ_CHARACTERISTIC  "org.bluez.GattCharacteristic1"
+#define BLUEZ_DESCRIPTOR      "org.bluez.GattDescriptor1"
 #define BLUEZ_MONITOR	      "org.bluez.AdvertisementMonitor1"
 #define BLUEZ_MONITOR_MANAGER "org.bluez.AdvertisementMonitorManager1"
 #define DBUS_PROPERTIES	      "org.freedesktop.DBus.Properties"
@@ -60,10 +61,17 @@ struct device_props {
 	enum told resolved;
 };
 
-/* Each reads the a{sv} at which m stands. Return 0 or -errno, *ret is then only partly set. */
+/* Each reads the a{sv} at which m stands. They return 0 or -errno, *ret is then only partly set. */
 int adapter_props_read(sd_bus_message *m, struct adapter_props *ret);
 int device_props_read(sd_bus_message *m, struct device_props *ret);
 /* The "as" of PropertiesChanged that follows. */
 int device_props_read_invalidated(sd_bus_message *m, struct device_props *props);
-/* Whether the characteristic is that of channel 0: 1, 0 or -errno. */
-int characteristic_props_read(sd_bus_message *m);
+
+enum object_attribute {
+	OBJECT_ATTRIBUTE_OTHER,
+	OBJECT_ATTRIBUTE_CHANNEL_0, /* characteristics */
+	OBJECT_ATTRIBUTE_CHANNEL_1,
+	OBJECT_ATTRIBUTE_CCC, /* descriptor: Client Characteristic Configuration */
+};
+/* Of a characteristic or descriptor. */
+int attribute_props_read(sd_bus_message *m, enum object_attribute *ret);

@@ -64,22 +64,47 @@ static void read_setting(struct wire_in *in, struct message_settings *settings)
 		wire_in_skip(in);
 }
 
-/* A session the cloud lists and the hotspot does not is the cloud's to close: nothing of the
- * resume list is kept, but its form is checked. */
-static void check_resume(struct wire_in *in)
+static void read_resume(struct wire_in *in, struct message_resume *ret)
 {
+	size_t fields = wire_in_array(in);
+
+	ret->session = (uint32_t)wire_in_uint(in, UINT32_MAX);
+	ret->next_seq = wire_in_uint(in, UINT64_MAX);
+	ret->credits = (uint32_t)wire_in_uint(in, UINT32_MAX);
+	if (fields < 3)
+		in->failed = true;
+	for (; fields > 3 && !in->failed; fields--)
+		wire_in_skip(in);
+}
+
+/* Of any length: checked here, and searched where it lies. */
+static void read_resume_list(struct wire_in *in, struct message_resume_list *ret)
+{
+	struct message_resume resume;
 	size_t n = wire_in_array(in);
 
-	for (; n > 0 && !in->failed; n--) {
-		size_t fields = wire_in_array(in);
+	ret->data = in->data + in->pos;
+	ret->len = in->len - in->pos;
+	ret->n = n;
+	for (; n > 0 && !in->failed; n--)
+		read_resume(in, &resume);
+}
 
-		wire_in_uint(in, UINT32_MAX);
-		wire_in_uint(in, UINT64_MAX);
-		if (fields < 2)
-			in->failed = true;
-		for (; fields > 2 && !in->failed; fields--)
-			wire_in_skip(in);
+bool message_find_resume(const struct message_resume_list *list, uint32_t session,
+			 struct message_resume *ret)
+{
+	struct message_resume resume;
+	struct wire_in in;
+
+	wire_in_init(&in, list->data, list->len);
+	for (size_t n = list->n; n > 0; n--) {
+		read_resume(&in, &resume);
+		if (in.failed || resume.session != session)
+			continue;
+		*ret = resume;
+		return true;
 	}
+	return false;
 }
 
 static void read_welcome(struct wire_in *in, struct message *m)
@@ -88,7 +113,7 @@ static void read_welcome(struct wire_in *in, struct message *m)
 
 	for (; pairs > 0 && !in->failed; pairs--)
 		read_setting(in, &m->welcome);
-	check_resume(in);
+	read_resume_list(in, &m->welcome.resume);
 }
 
 static void read_ack(struct wire_in *in, struct message *m)
@@ -219,7 +244,13 @@ size_t message_encode_hello(const struct message_hello *hello, uint8_t *buf, siz
 	wire_out_bytes(&out, hello->run, MESSAGE_RUN_LEN);
 	wire_out_text(&out, "agent");
 	wire_out_text(&out, hello->agent);
-	wire_out_array(&out, 0);
+	wire_out_array(&out, hello->n_resume);
+	for (size_t i = 0; i < hello->n_resume; i++) {
+		wire_out_array(&out, 3);
+		wire_out_uint(&out, hello->resume[i].session);
+		wire_out_uint(&out, hello->resume[i].next_seq);
+		wire_out_uint(&out, hello->resume[i].credits);
+	}
 	return finish(&out);
 }
 
@@ -280,13 +311,14 @@ size_t message_encode_open(const struct message_open *open, uint8_t *buf, size_t
 {
 	struct wire_out out;
 
-	start(&out, buf, size, MESSAGE_OPEN, 6);
+	start(&out, buf, size, MESSAGE_OPEN, 7);
 	wire_out_uint(&out, open->session);
 	wire_out_bytes(&out, open->device_id, MESSAGE_ID_LEN);
 	wire_out_bytes(&out, open->service_data, open->service_data_len);
 	wire_out_uint(&out, open->bearer);
 	wire_out_uint(&out, open->max_frame);
 	wire_out_int(&out, open->rssi);
+	wire_out_uint(&out, open->channels);
 	return finish(&out);
 }
 

@@ -22,6 +22,8 @@
 #define MESSAGE_REASON_MAX     128 /* bytes of a reason that are kept */
 #define MESSAGE_CREDITS_MAX    64 /* initial credits of a session */
 #define MESSAGE_SIGHTINGS_MAX  100 /* sightings of one batch */
+#define MESSAGE_RESUME_MAX     64 /* sessions one HELLO lists */
+#define MESSAGE_HELLO_MAX      2048 /* bytes of a HELLO */
 
 enum message_type {
 	MESSAGE_CHALLENGE = 1,
@@ -67,12 +69,29 @@ enum message_sighting_state {
 	MESSAGE_LOST = 2,
 };
 
+/* A session its sender still has: PROTOCOL.md, "After a dropped connection". */
+struct message_resume {
+	uint32_t session;
+	uint64_t next_seq; /* all below it arrived */
+	uint32_t credits; /* frames more, from next_seq on, that it takes */
+};
+
+/* Lies in the message decoded. */
+struct message_resume_list {
+	const uint8_t *data;
+	size_t len, n;
+};
+/* Returns whether the session is in the list. */
+bool message_find_resume(const struct message_resume_list *list, uint32_t session,
+			 struct message_resume *ret);
+
 /* What WELCOME asks for; a zero or empty field was not there. */
 struct message_settings {
 	uint64_t report_ms;
 	uint64_t resume_ms;
 	uint32_t credits;
 	char hotspot_name[MESSAGE_NAME_MAX + 1];
+	struct message_resume_list resume; /* the sessions the cloud still has */
 };
 
 /* DATA in both directions. */
@@ -127,6 +146,8 @@ struct message_hello {
 	const uint8_t *signature;
 	const uint8_t *run; /* MESSAGE_RUN_LEN random bytes, new at each start of the agent */
 	const char *agent; /* name and version of the program */
+	const struct message_resume *resume;
+	size_t n_resume; /* at most MESSAGE_RESUME_MAX */
 };
 size_t message_encode_hello(const struct message_hello *hello, uint8_t *buf, size_t size);
 
@@ -157,6 +178,7 @@ struct message_open {
 	unsigned bearer;
 	size_t max_frame;
 	int rssi;
+	unsigned channels;
 };
 size_t message_encode_open(const struct message_open *open, uint8_t *buf, size_t size);
 size_t message_encode_data(const struct message_data *data, uint8_t *buf, size_t size);

@@ -36,7 +36,7 @@ struct uplink {
 	char error[ENDPOINT_HOST_MAX + WEBSOCKET_REASON + 96];
 	uint64_t error_ms;
 	char hotspot_name[MESSAGE_NAME_MAX + 1];
-	uint8_t hello[512]; /* waits to be sent while hello_len > 0 */
+	uint8_t hello[MESSAGE_HELLO_MAX]; /* waits to be sent while hello_len > 0 */
 	size_t hello_len;
 	bool challenged;
 	bool stopping;
@@ -247,12 +247,15 @@ static void on_challenge(struct uplink *uplink, const struct message *m)
 {
 	const struct uplink_identity *identity = uplink->identity;
 	uint8_t covered[512], signature[MESSAGE_SIGNATURE_LEN];
+	struct message_resume resume[MESSAGE_RESUME_MAX];
 	const struct message_hello hello = {
 		.hotspot_id = identity->hotspot_id,
 		.public_key = identity->public_key,
 		.signature = signature,
 		.run = uplink->run,
 		.agent = uplink->config.agent,
+		.resume = resume,
+		.n_resume = uplink->handler.on_hello(uplink->userdata, resume),
 	};
 	size_t len = message_signed_bytes(m->challenge.nonce, identity->hotspot_id,
 					  uplink->endpoint.authority, covered, sizeof(covered));
@@ -298,6 +301,7 @@ static void on_goaway(struct uplink *uplink, const struct message *m)
 	log_info("uplink: the server asks to reconnect: %s; in %u.%u s", m->goaway.reason,
 		 after_ms / 1000, after_ms % 1000 / 100);
 	loop_timer_start(&uplink->goaway_timer, after_ms);
+	uplink->handler.on_goaway(uplink->userdata);
 }
 
 static void on_decoded(struct uplink *uplink, const struct message *m)

@@ -37,8 +37,13 @@ struct uplink_identity {
 };
 
 struct uplink_handler {
-	/* Welcomed: messages may go. */
+	/* A HELLO is about to be sent: lists the sessions there are, at most MESSAGE_RESUME_MAX, and
+	 * returns their number. on_up follows, or there will be another HELLO. */
+	size_t (*on_hello)(void *userdata, struct message_resume *ret);
+	/* Welcomed: messages may go. settings: valid during the callback. */
 	void (*on_up)(void *userdata, const struct message_settings *settings);
+	/* The server wants the connection gone soon: nothing new is to be started on it. */
+	void (*on_goaway)(void *userdata);
 	/* Not any more; what was sent and not acknowledged may be lost. Only after on_up. */
 	void (*on_down)(void *userdata);
 	/* Of type SIGHTINGS_ACK, ACCEPT, DATA, CREDIT or CLOSE; valid during the callback. */

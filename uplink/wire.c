@@ -236,20 +236,26 @@ static size_t utf8_char(const uint8_t *p, size_t len)
 	return n;
 }
 
+static bool is_utf8(const struct item *text)
+{
+	size_t n, len = (size_t)text->value;
+
+	for (size_t i = 0; i < len; i += n) {
+		n = utf8_char(text->data + i, len - i);
+		if (n == 0)
+			return false;
+	}
+	return true;
+}
+
 const char *wire_in_text(struct wire_in *in, size_t *ret_len)
 {
 	struct item item = expect(in, KIND_TEXT);
-	size_t i = 0;
 
-	while (i < item.value) {
-		size_t n = utf8_char(item.data + i, (size_t)item.value - i);
-
-		if (n == 0) {
-			in->failed = true;
-			*ret_len = 0;
-			return NULL;
-		}
-		i += n;
+	if (!is_utf8(&item)) {
+		in->failed = true;
+		*ret_len = 0;
+		return NULL;
 	}
 	*ret_len = (size_t)item.value;
 	return (const char *)item.data;
@@ -281,6 +287,8 @@ void wire_in_skip(struct wire_in *in)
 			left += 2 * (size_t)item.value;
 		else if (item.kind == KIND_TAG)
 			left++;
+		else if (item.kind == KIND_TEXT && !is_utf8(&item))
+			in->failed = true;
 	}
 }
 

@@ -43,6 +43,28 @@ static void check_data(const struct message_data *decoded, const uint8_t *data, 
 	check(decoded->len == 0 || memcmp(again.data.payload, decoded->payload, decoded->len) == 0);
 }
 
+/* What is in the list was checked: each is found that is asked for, and what is not there is not. */
+static void check_resume(const struct message_resume_list *list, const uint8_t *data, size_t size)
+{
+	static const uint32_t sessions[] = {0, 1, 2, 7, 24, 255, 65536, UINT32_MAX};
+	struct message_resume_list all = *list;
+	struct message_resume resume;
+
+	check(list->data >= data && list->data <= data + size);
+	check(list->len <= (size_t)(data + size - list->data));
+	check(list->n <= list->len / 4); /* bytes of the shortest */
+	for (size_t i = 0; i < sizeof(sessions) / sizeof(sessions[0]); i++) {
+		resume.session = ~sessions[i];
+		check(message_find_resume(list, sessions[i], &resume) ==
+		      (resume.session == sessions[i]));
+	}
+	/* In a list of the first alone it is found, or another stands there. */
+	all.n = all.n ? 1 : 0;
+	for (size_t i = 0; i < sizeof(sessions) / sizeof(sessions[0]); i++)
+		check(!message_find_resume(&all, sessions[i], &resume) ||
+		      message_find_resume(list, sessions[i], &resume));
+}
+
 static void check_message(const struct message *m, const uint8_t *data, size_t size)
 {
 	switch (m->type) {
@@ -54,6 +76,7 @@ static void check_message(const struct message *m, const uint8_t *data, size_t s
 	case MESSAGE_WELCOME:
 		check(m->welcome.credits <= MESSAGE_CREDITS_MAX);
 		check_text(m->welcome.hotspot_name, sizeof(m->welcome.hotspot_name));
+		check_resume(&m->welcome.resume, data, size);
 		break;
 	case MESSAGE_DATA:
 		check_data(&m->data, data, size);

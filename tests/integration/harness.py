@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import cbor2
 
 import tls
+from bluez_l2cap import preload_environment
 from bluez_sim import BluezSim
 from cloud import Cloud
 from private_bus import PrivateBus, die_with
@@ -263,7 +264,7 @@ async def running_lab(directory: Path, options: dict[str, Any] | None = None,
     directory.mkdir(exist_ok=True)
     lab = Lab(directory)
     lab.bus.start()
-    lab.sim = BluezSim(lab.bus.address)
+    lab.sim = BluezSim(lab.bus.address, l2cap_path=directory / "l2cap.sock")
     lab.sim.add_adapter(0, "00:AA:01:00:00:00")
     lab.cloud = Cloud(*(pair(directory, lab.ca) if pair else lab.pair),
                       **{"state": directory / "cloud", "record_raw": True, **(cloud or {})})
@@ -276,6 +277,8 @@ async def running_lab(directory: Path, options: dict[str, Any] | None = None,
             await lab.cloud.stop()
         lab.agent = Agent(directory, lab.bus.address, merge(
             merge(QUICK, {"uplink": {"url": url, "ca_file": str(lab.ca.cert)}}), options or {}))
+        lab.agent.environment |= preload_environment(PROGRAMS, directory / "l2cap.sock",
+                                                     "sanitize" in PROGRAMS.name)
         try:
             if start_agent:
                 await lab.agent.start()
@@ -290,7 +293,7 @@ async def running_lab(directory: Path, options: dict[str, Any] | None = None,
         assert not has_sanitizer_report(lab.agent.log), lab.agent.log[-8000:]
         if lab.agent.process:
             assert lab.agent.process.returncode == 0, lab.agent.log[-8000:]
-        assert not lab.sim.errors
+        assert not lab.sim.errors, lab.sim.errors
     finally:
         await lab.cloud.stop()
         await lab.sim.stop()

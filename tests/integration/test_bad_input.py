@@ -164,7 +164,7 @@ SESSION = {
     "wrong seq": lambda n: [d(DATA, n, 0, 1, b"x")],
     "seq again": lambda n: [d(DATA, n, 0, 0, b"x"), d(DATA, n, 0, 0, b"x")],
     "seq of 64 bits": lambda n: [d(DATA, n, 0, 2**64 - 1, b"x")],
-    "channel that is not open": lambda n: [d(DATA, n, 1, 0, b"x")],
+    "channel that is not open": lambda n: [d(DATA, n, 2, 0, b"x")],
     "channel of 32 bits": lambda n: [d(DATA, n, 2**32 - 1, 0, b"x")],
     "credit for what was not sent": lambda n: [d(CREDIT, n, 1, 1000)],
 }

@@ -97,9 +97,9 @@ async def test_cloud_between_sessions(directory):
         assert (await lab.agent.status())["uplink"]["connects"] == 3
 
 
-async def test_cloud_during_a_session(directory):
-    """The device is let go, and served again once the cloud is back."""
-    async with running_lab(directory, cloud=KEEPS_OPEN) as lab:
+async def test_cloud_without_resume(directory):
+    """The device is let go with the connection, and served again once the cloud is back."""
+    async with running_lab(directory, cloud={"resume_ms": 0, **KEEPS_OPEN}) as lab:
         await lab.working()
         device = EchoDevice()
         events = []

@@ -24,12 +24,15 @@ class SteadyDevice(EchoDevice):
         super().__init__(sizes)
         self._window = window
 
-    def opened(self, max_frame):
-        self._waiting = super().opened(max_frame)
+    def opened(self, max_frame, channel=0):
+        frames = super().opened(max_frame, channel)
+        if channel:
+            return frames
+        self._waiting = frames
         return self._next(self._window)
 
-    def received(self, frame):
-        super().received(frame)
+    def received(self, frame, channel=0):
+        super().received(frame, channel)
         return self._next(1)
 
     def _next(self, number):
@@ -179,6 +182,7 @@ async def test_cloud_without_credits_for_too_long(directory):
         await lab.working()
         lab.cloud.withhold_credits = True
         device = EchoDevice([200] * 1500)   # over 256 KiB
+        device.channels = 1
         lab.sim.add_device(device, interval_s=0.05)
         close = await lab.cloud.wait_for("close", device_id=device.device_id)
         assert (close["code"], close["by"]) == (4, "hotspot")
@@ -359,7 +363,8 @@ async def test_no_links(directory):
 
 async def test_rssi_floor(directory):
     """A device heard too weakly is reported, not connected, until it is heard better."""
-    async with running_lab(directory, {"relay": {"rssi_floor_dbm": -70}}, cloud=KEEPS_OPEN) as lab:
+    options = {"relay": {"rssi_floor_dbm": -70, "holdoff_ms": 0}}
+    async with running_lab(directory, options, cloud=KEEPS_OPEN) as lab:
         await lab.working()
         device = EchoDevice([20])
         lab.sim.add_device(device)

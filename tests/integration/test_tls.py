@@ -37,7 +37,7 @@ async def right_again(lab):
     """With a good cloud at the same place the agent connects, and reports."""
     old = lab.cloud
     await old.stop()
-    lab.cloud = Cloud(*lab.pair, port=old.port, state=old.state)
+    lab.cloud = Cloud(*lab.pair, port=old.port, state=lab.directory / "cloud")
     await lab.cloud.start()
     await lab.up()
     beacon = Beacon()

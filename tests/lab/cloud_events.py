@@ -77,7 +77,11 @@ def describe(event: Event) -> str | None:
                f"state {STATES[event['state']]}"
     if name == "open":
         return f"opened {url} session {event['session']} over {BEARERS[event['bearer']]}, " \
-               f"frames of {event['max_frame']} bytes"
+               f"frames of {event['max_frame']} bytes" + ", 2 channels" * (event["channels"] == 2)
+    if name == "suspended":
+        return f"suspended {url} session {event['session']}, its hotspot is not connected"
+    if name == "resumed":
+        return f"resumed {url} session {event['session']}, {event['resent']} frames to send again"
     if name in ("request", "answer"):
         return f"{name} {url} {len(event['data'])} bytes {_excerpt(event['data'])}"
     if name == "close":

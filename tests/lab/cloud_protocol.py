@@ -31,11 +31,14 @@ OPEN, ACCEPT, DATA, CREDIT, CLOSE = 20, 21, 22, 23, 24
 STATS, GOAWAY = 30, 31
 
 BAD_MESSAGE, NOT_AUTHENTICATED, NOT_ALLOWED, REPLACED, WRONG_VERSION = 4400, 4401, 4403, 4409, 4426
-DONE, REFUSED, NOT_SERVED, PROTOCOL_ERROR = 0, 3, 5, 8
+DONE, REFUSED, NOT_SERVED, WINDOW_PASSED, PROTOCOL_ERROR = 0, 3, 5, 6, 8
 
 STATES = ("appeared", "present", "lost")
 LOST = 2
 BEARERS = ("GATT", "L2CAP")
+MAX_SIGHTINGS = 100         # in a batch
+MIN_FRAME = 20              # the least max_frame
+MAX_FRAME_IN = 512          # bytes of the longest frame from a device
 
 
 class Refused(Exception):
@@ -121,9 +124,9 @@ class _Reader:
 Check = Callable[[Any], Any]    # the field's value, or BadMessage
 
 
-def _uint(value: Any, limit: int = 2**64 - 1) -> int:
-    if type(value) is not int or not 0 <= value <= limit:
-        raise BadMessage("unsigned integer expected")
+def _uint(value: Any, limit: int = 2**64 - 1, least: int = 0) -> int:
+    if type(value) is not int or not least <= value <= limit:
+        raise BadMessage("unsigned integer expected" + f" of at least {least}" * bool(least))
     return value
 
 
@@ -206,22 +209,30 @@ def _sighting(value: Any) -> Sighting:
     return sighting
 
 
-def _batch(value: Any) -> int:
-    if _uint(value) == 0:
-        raise BadMessage("batches count from 1")
-    return value
+def _sightings(value: Any) -> list[Sighting]:
+    if isinstance(value, list) and len(value) > MAX_SIGHTINGS:
+        raise BadMessage(f"{len(value)} sightings")
+    return _list(value, _sighting)
 
 
-_resume = partial(_list, check=partial(_fields, checks=(_uint32, _uint)))
+def _resume(value: Any) -> dict[int, tuple[int, int]]:
+    """next_seq and credits of each session."""
+    entries = _list(value, partial(_fields, checks=(_uint32, _uint, _uint32)))
+    resume = {number: (next_seq, credits) for number, next_seq, credits in entries}
+    if len(resume) < len(entries):
+        raise BadMessage("session listed twice")
+    return resume
+
 
 FIELDS: dict[int, tuple[Check, ...]] = {
     HELLO: (_uint, partial(_bytes, length=16), partial(_bytes, length=65),
             partial(_bytes, length=64), _info, _resume),
-    SIGHTINGS: (_batch, partial(_list, check=_sighting)),
-    OPEN: (_uint32, _device_id, _bytes, partial(_uint, limit=1), _uint, _int8),
-    DATA: (_uint32, _uint, _uint, _bytes),
+    SIGHTINGS: (partial(_uint, least=1), _sightings),
+    OPEN: (_uint32, _device_id, _bytes, partial(_uint, limit=1), partial(_uint, least=MIN_FRAME),
+           _int8, partial(_uint, least=1, limit=2)),
+    DATA: (_uint32, _uint32, _uint, _bytes),
     CREDIT: (_uint32, _uint32, _uint),
-    CLOSE: (_uint32, _uint, _text),
+    CLOSE: (_uint32, _uint32, _text),
     STATS: (_map,),
 }
 

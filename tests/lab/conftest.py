@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the simulated BlueZ share."""
+"""What tests of the lab share."""
 from __future__ import annotations
 
 import os
@@ -9,10 +9,19 @@ from pathlib import Path
 
 import pytest
 
+import tls
 from private_bus import PrivateBus
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / os.environ.get("PROGRAMS", "build/cc")
+
+
+@pytest.fixture(name="ca", scope="session")
+def fixture_ca(tmp_path_factory: pytest.TempPathFactory) -> tls.Ca:
+    """A CA, and a server certificate next to it."""
+    ca = tls.make_ca(tmp_path_factory.mktemp("tls"))
+    tls.make_server_cert(ca.cert.parent, ca=ca)
+    return ca
 
 
 @pytest.fixture(scope="module")

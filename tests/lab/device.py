@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices without a radio: what they advertise and what they say. Pure: frames in, frames out.
 
-What carries them (the simulated BlueZ, or gatt_device.py) says which channels are open: opened(),
+What carries them (the simulated BlueZ, or radio_device.py) says which channels are open: opened(),
 then received() for each frame there, and closed() when none is open any more. `l2cap` and
 `channels` say what it may open: the PSMs or only GATT, channel 0 alone or channel 1 too.
 

@@ -18,6 +18,7 @@
 #include <psa/crypto.h>
 
 #include "agent/util.h"
+#include "tests/unit/common.h"
 
 /* The key of RFC 6979, section A.2.5, in both forms that openssl writes. */
 #define KEY                                                                                        \
@@ -52,13 +53,11 @@ static const uint8_t key_public[IDENTITY_PUBLIC_LEN] = {
 	"m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==\n"                                                   \
 	"-----END EC PRIVATE KEY-----\n"
 
-static char directory[] = "/tmp/test_identity.XXXXXX";
 static char state_dir[sizeof(directory) + 8], path[sizeof(state_dir) + 16];
 
-static int make_directory(void **state)
+static int setup(void **state)
 {
-	(void)state;
-	if (!mkdtemp(directory))
+	if (make_directory(state) < 0)
 		return -1;
 	snprintf(state_dir, sizeof(state_dir), "%s/state", directory);
 	snprintf(path, sizeof(path), "%s/%s", state_dir, IDENTITY_FILE);
@@ -73,10 +72,10 @@ static int clear(void **state)
 	return 0;
 }
 
-static int remove_directory(void **state)
+static int teardown(void **state)
 {
 	clear(state);
-	return rmdir(directory);
+	return remove_directory(state);
 }
 
 static void write_key(const void *data, size_t len)
@@ -522,5 +521,5 @@ int main(void)
 		TEST(a_full_disk_leaves_nothing),
 	};
 
-	return cmocka_run_group_tests_name("identity", tests, make_directory, remove_directory);
+	return cmocka_run_group_tests_name("identity", tests, setup, teardown);
 }

@@ -13,29 +13,27 @@
 #include <cmocka.h>
 
 #include "agent/util.h"
+#include "tests/unit/common.h"
 
 #define EXAMPLE "configs/blecon-hotspot.conf" /* tests run at the root of the source */
 #define SOURCE	"agent/settings.c"
 
-static char directory[] = "/tmp/test_settings.XXXXXX";
 static char conf[sizeof(directory) + 16], included[sizeof(directory) + 16];
 
-static int make_directory(void **state)
+static int setup(void **state)
 {
-	(void)state;
-	if (!mkdtemp(directory))
+	if (make_directory(state) < 0)
 		return -1;
 	snprintf(conf, sizeof(conf), "%s/test.conf", directory);
 	snprintf(included, sizeof(included), "%s/more.conf", directory);
 	return 0;
 }
 
-static int remove_directory(void **state)
+static int teardown(void **state)
 {
-	(void)state;
 	unlink(conf);
 	unlink(included);
-	return rmdir(directory);
+	return remove_directory(state);
 }
 
 static void write_file(const char *path, const char *text)
@@ -657,5 +655,5 @@ int main(void)
 		cmocka_unit_test(cuts_long_messages),
 	};
 
-	return cmocka_run_group_tests_name("settings", tests, make_directory, remove_directory);
+	return cmocka_run_group_tests_name("settings", tests, setup, teardown);
 }

@@ -20,12 +20,12 @@
 
 #include "agent/loop.h"
 #include "agent/util.h"
+#include "tests/unit/common.h"
 
 #define DEADLINE_MS 60000 /* of a test, on the clock below */
 #define LARGE	    (4u << 20) /* bytes: more than a socket holds */
 #define CLIENTS_MAX (STATUS_SOCKET_CLIENTS + 4)
 
-static char directory[] = "/tmp/test_status.XXXXXX";
 static char path[sizeof(directory) + 16];
 
 /* The clock that everything here runs on can be put forward, and the loop's timer with it. */
@@ -95,19 +95,12 @@ static void on_deadline(void *userdata)
 	fail_msg("what was waited for did not happen");
 }
 
-static int make_directory(void **state)
+static int name_path(void **state)
 {
-	(void)state;
-	if (!mkdtemp(directory))
+	if (make_directory(state) < 0)
 		return -1;
 	snprintf(path, sizeof(path), "%s/socket", directory);
 	return 0;
-}
-
-static int remove_directory(void **state)
-{
-	(void)state;
-	return rmdir(directory); /* each test leaves it empty */
 }
 
 /* What a test that failed left behind is no reason for the next to fail. */
@@ -675,6 +668,5 @@ int main(void)
 		TEST(leaves_what_is_no_socket),
 	};
 
-	return cmocka_run_group_tests_name("status_socket", tests, make_directory,
-					   remove_directory);
+	return cmocka_run_group_tests_name("status_socket", tests, name_path, remove_directory);
 }

@@ -14,19 +14,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-static char directory[] = "/tmp/test_util.XXXXXX";
-
-static int make_directory(void **state)
-{
-	(void)state;
-	return mkdtemp(directory) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-	(void)state;
-	return rmdir(directory); /* each test leaves it empty */
-}
+#include "tests/unit/common.h"
 
 static const char *in_directory(const char *name)
 {

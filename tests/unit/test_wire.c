@@ -9,19 +9,7 @@
 #include <cmocka.h>
 
 #include "agent/util.h"
-
-/* Bytes of a hexadecimal text, in memory of exactly their length, so that ASan sees an overrun. */
-static uint8_t *unhex(const char *hex, size_t *ret_len)
-{
-	size_t len = strlen(hex) / 2;
-	uint8_t *data = malloc(len ? len : 1);
-
-	assert_non_null(data);
-	for (size_t i = 0; i < len; i++)
-		assert_int_equal(sscanf(hex + 2 * i, "%2hhx", &data[i]), 1);
-	*ret_len = len;
-	return data;
-}
+#include "tests/unit/common.h"
 
 static void reads_uint(void **state)
 {

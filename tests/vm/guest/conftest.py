@@ -12,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 
-from gatt_device import Advertiser, GattDevice, Mgmt  # noqa: E402
+from advertiser import Advertiser, Mgmt  # noqa: E402
+from radio_device import RadioDevice  # noqa: E402
 from stack import DEVICE, Stack, system_bus  # noqa: E402
 
 TEST_SECONDS = 60
@@ -56,18 +57,19 @@ def stack(session_stack):
 
 
 @pytest.fixture
-def gatt_device(stack):
-    """`async with gatt_device(virtual_device) as peripheral:` a GattDevice on the air."""
+def radio_device(stack):
+    """`async with radio_device(virtual_device) as peripheral:` a RadioDevice on the air."""
     @asynccontextmanager
-    async def on_air(device, adapter=DEVICE, **options):
-        bus = await system_bus()
-        peripheral = GattDevice(device, bus, adapter, **options)
+    async def on_air(device, bus=None, **options):
+        own_bus = bus or await system_bus()
+        peripheral = RadioDevice(device, own_bus, DEVICE, **options)
         try:
             await peripheral.start()
             yield peripheral
         finally:
             await peripheral.stop()
-            bus.disconnect()
+            if not bus:
+                own_bus.disconnect()
     return on_air
 
 

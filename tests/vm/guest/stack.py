@@ -8,8 +8,10 @@ TRACE=1 in the environment bluetoothd writes its debug log, and btmon all HCI tr
 import asyncio
 import inspect
 import os
+import signal
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from dbus_fast import BusType, Message, MessageFlag, MessageType
@@ -114,6 +116,7 @@ class Stack:
     def __init__(self, out):
         self.out = Path(out)
         self.bluetoothd = None
+        self._radio = None
         self._daemons = []
 
     async def start(self):
@@ -123,7 +126,8 @@ class Stack:
         await until(Path("/run/dbus/system_bus_socket").exists)
         if TRACE:
             self._daemons.append(self._spawn(["btmon", "-w", str(self.out / "hci.btsnoop")]))
-        self._daemons.append(self._spawn(["btvirt", "-L", "-l2"], LD_PRELOAD=BTVIRT_RSSI))
+        self._radio = self._spawn(["btvirt", "-L", "-l2"], LD_PRELOAD=BTVIRT_RSSI)
+        self._daemons.append(self._radio)
         await until(lambda: len(os.listdir("/sys/class/bluetooth")) == 2)
         await self.start_bluetoothd()
 
@@ -150,6 +154,15 @@ class Stack:
     async def restart_bluetoothd(self, **options):
         self.kill_bluetoothd()
         await self.start_bluetoothd(**options)
+
+    @contextmanager
+    def radio_stopped(self):
+        """Nothing passes between the controllers. For less than the kernel's 2 s for a command."""
+        self._radio.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._radio.send_signal(signal.SIGCONT)
 
     async def clean(self):
         """No connection and no device is left on either adapter; bluetoothd runs, with -E."""

@@ -11,13 +11,17 @@ import time
 import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "integration"))
 
 import tls  # noqa: E402
-from cloud import Cloud  # noqa: E402
+from cloud import CREDITS, Cloud  # noqa: E402
+from cloud_protocol import DONE  # noqa: E402
 from device import VirtualDevice  # noqa: E402
+from frames import FrameDevice, frames_of_all_sizes  # noqa: E402
 from harness import PROGRAMS, QUICK, ROOT, Agent, merge  # noqa: E402
+from l2cap_device import MAX_SDU  # noqa: E402
 from stack import until  # noqa: E402
 
 SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
@@ -30,6 +34,8 @@ SAMPLES = [  # of real devices, whole advertising data
     bytes.fromhex("02010603030dfd17160dfd070062f54cf669df453eac7a4c5841fd8bf50100"),
 ]
 ANNOUNCES = 0x04
+FLOW_UP_HOLD = 65536  # agent/flow.h
+GATT, L2CAP = 0, 1  # OPEN's bearer
 
 
 @asynccontextmanager
@@ -40,9 +46,9 @@ async def hotspot(out, name, options=None):
         ca = tls.make_ca(directory)
         cloud = Cloud(*tls.make_server_cert(directory, ca=ca), state=directory / "cloud")
         await cloud.start()
-        agent = Agent(directory, SYSTEM_BUS, merge(
-            merge(QUICK, {"uplink": {"url": cloud.url, "ca_file": str(ca.cert)},
-                          "bluetooth": {"adapters": ["hci0"]}}), options or {}))
+        ours = {"uplink": {"url": cloud.url, "ca_file": str(ca.cert)},
+                "bluetooth": {"adapters": ["hci0"]}}
+        agent = Agent(directory, SYSTEM_BUS, merge(merge(QUICK, ours), options or {}))
         try:
             await agent.start()
             await agent.wait_for_status(
@@ -73,13 +79,13 @@ async def test_samples(out, advertising):
             assert set(devices) == {f"https://blecon.dev/{SENSOR}", f"https://blecon.dev/{BEACON}"}
 
 
-async def test_session(out, gatt_device):
+async def test_session(out, radio_device):
     """A device that asks is connected over GATT, and 4,096 bytes go each way, unread."""
     async with hotspot(out, "session") as (agent, cloud):
         device = VirtualDevice(cloud.device_public_key)
         request = os.urandom(4096)
         device.ask(request)
-        async with gatt_device(device):
+        async with radio_device(device):
             await cloud.wait_for("answer", timeout_s=40, device_id=device.device_id)
             await until(lambda: device.finished, 20)
             assert cloud.find("request", device_id=device.device_id)[0]["data"] == request
@@ -94,12 +100,107 @@ async def test_session(out, gatt_device):
             assert device.answers[1] == b"once more"[::-1]
 
 
-async def test_bluetoothd_restart(out, stack, gatt_device):
+class Relayed(NamedTuple):
+    """What came of frames both ways."""
+
+    opened: dict  # the cloud's event
+    up: dict[int, list[bytes]]  # what the cloud got, by channel
+    down: list[list[bytes]]  # what the device got
+
+
+async def relay(out, name, radio_device, bearer, device, down):
+    """A session that sends `down` to the device, by channel, while the device sends its frames.
+
+    The cloud ends it as soon as it has sent and received everything: what is not yet on the air
+    then is still to reach the device.
+    """
+    async with hotspot(out, name, {"relay": {"bearer": bearer}}) as (agent, cloud):
+        cloud.raw_devices.add(device.device_id)
+        async with radio_device(device):
+            opened = await cloud.wait_for("open", timeout_s=40, device_id=device.device_id)
+            session = next(s for s in cloud.sessions if s.number == opened["session"])
+            for channel, frames in enumerate(down):
+                session.send_frames(frames, channel=channel)
+            counts = sum(map(len, device.frames)), sum(map(len, down))
+            await until(lambda: session.ended or
+                        (session.frames_in, session.frames_out) == counts, 30)
+            assert not session.ended, cloud.find("close", device_id=device.device_id)
+            session.close(DONE, "")
+            await until(lambda: device.closings == 1)
+            await agent.wait_for_status(lambda s: not s["relay"]["sessions"], 20)
+            return Relayed(opened, session.received, device.received_on)
+
+
+def assert_all_came(relayed, device, down):
+    """Each frame once, in its channel's order, with the same bytes."""
+    assert relayed.up == dict(enumerate(device.frames))
+    assert relayed.down == down
+
+
+async def test_1000_frames_each_way_over_l2cap(out, radio_device):
+    down = [frames_of_all_sizes(1000)]
+    device = FrameDevice(frames_of_all_sizes(1000), l2cap=True)
+    relayed = await relay(out, "l2cap", radio_device, "l2cap", device, down)
+    assert_all_came(relayed, device, down)
+    opened = relayed.opened
+    assert (opened["bearer"], opened["channels"], opened["max_frame"]) == (L2CAP, 1, MAX_SDU)
+
+
+async def test_1000_frames_each_way_over_gatt(out, radio_device):
+    """As configured, of a device that has L2CAP as well."""
+    down = [frames_of_all_sizes(1000)]
+    device = FrameDevice(frames_of_all_sizes(1000), l2cap=True)
+    relayed = await relay(out, "gatt", radio_device, "gatt", device, down)
+    assert_all_came(relayed, device, down)
+    opened = relayed.opened
+    assert (opened["bearer"], opened["channels"], opened["max_frame"]) == (GATT, 1, 255 - 3)
+
+
+async def test_gatt_serves_where_the_device_refuses_l2cap(out, radio_device):
+    down = [frames_of_all_sizes(100), frames_of_all_sizes(100)]
+    device = FrameDevice(frames_of_all_sizes(100), frames_of_all_sizes(100))
+    relayed = await relay(out, "fallback", radio_device, "auto", device, down)
+    assert_all_came(relayed, device, down)
+    assert (relayed.opened["bearer"], relayed.opened["channels"]) == (GATT, 2)
+
+
+async def test_both_channels_over_l2cap(out, radio_device):
+    """The first choice of "auto". On each channel 500 frames each way."""
+    down = [frames_of_all_sizes(500), frames_of_all_sizes(500)]
+    device = FrameDevice(frames_of_all_sizes(500), frames_of_all_sizes(500), l2cap=True)
+    relayed = await relay(out, "channels", radio_device, "auto", device, down)
+    assert_all_came(relayed, device, down)
+    assert (relayed.opened["bearer"], relayed.opened["channels"]) == (L2CAP, 2)
+
+
+async def test_a_slow_cloud_holds_the_device_back(out, radio_device):
+    """Over L2CAP nothing is read while the cloud takes nothing, and nothing is lost by it."""
+    frames = [os.urandom(MAX_SDU) for _ in range(1500)]
+    device = FrameDevice(frames, l2cap=True)
+    async with hotspot(out, "held") as (agent, cloud):
+        cloud.raw_devices.add(device.device_id)
+        cloud.withhold_credits = True
+        async with radio_device(device):
+            opened = await cloud.wait_for("open", timeout_s=40, device_id=device.device_id)
+            session = next(s for s in cloud.sessions if s.number == opened["session"])
+            status = await agent.wait_for_status(
+                lambda s: any(x["held"] for x in s["relay"]["sessions"]), 20)
+            assert FLOW_UP_HOLD < status["relay"]["sessions"][0]["waiting_up"] < 1.1 * FLOW_UP_HOLD
+            assert session.frames_in == CREDITS
+            cloud.withhold_credits = False
+            cloud.release_credits()
+            await until(lambda: session.ended or session.frames_in == len(frames), 30)
+            assert session.received == {0: frames}
+            session.close(DONE, "")
+            await agent.wait_for_status(lambda s: not s["relay"]["sessions"], 20)
+
+
+async def test_bluetoothd_restart(out, stack, radio_device):
     """bluetoothd is killed in a session: it closes with code 4, and the next one works."""
     async with hotspot(out, "restart") as (agent, cloud):
         device = VirtualDevice(cloud.device_public_key)
         device.ask(os.urandom(100_000))
-        async with gatt_device(device):
+        async with radio_device(device):
             await cloud.wait_for("open", timeout_s=40, device_id=device.device_id)
             stack.kill_bluetoothd()
             close = await cloud.wait_for("close", timeout_s=10, device_id=device.device_id)
@@ -109,7 +210,7 @@ async def test_bluetoothd_restart(out, stack, gatt_device):
         began = time.monotonic()
         await agent.wait_for_status(lambda s: s["bluetooth"]["state"] == "scanning", 5)
         print(f"scanning {time.monotonic() - began:.1f} s after the return of bluetoothd")
-        async with gatt_device(device):
+        async with radio_device(device):
             await until(lambda: device.finished, 40)
             assert len(device.answers) == 1
 

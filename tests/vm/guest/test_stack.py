@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The harness itself: real kernel, real bluetoothd, no agent."""
 
+import array
 import asyncio
-import os
+import fcntl
 import socket
+import termios
 import time
-from contextlib import asynccontextmanager
 
 import pytest
+from advertiser import AD_PREFIX
+from central import (
+    DESCRIPTOR, DEVICE1, Channel, ccc_of, channel_0, discovery, resolve)
 from dbus_fast import Message, MessageFlag, MessageType, Variant
-from gatt_device import AD_PREFIX, CHANNEL_0, SERVICE
+from frames import FrameDevice, frames_of_all_sizes
+from gatt_device import SERVICE
 from stack import HOTSPOT, Bluez, BluezError, until
 
 DATA = [  # the real samples' service data
@@ -24,29 +29,7 @@ ADVERTS = [AD_PREFIX + data for data in DATA] + [
     SERVICE_DATA + DATA[1] + FLAGS + UUIDS,
     UUIDS + SERVICE_DATA + DATA[2],
 ]
-DEVICE1, CHARACTERISTIC = "org.bluez.Device1", "org.bluez.GattCharacteristic1"
 MONITOR = "/monitors/blecon"
-
-
-class Echo:
-    """Stands in for a VirtualDevice: says hello, then returns every frame."""
-
-    def __init__(self):
-        self.service_data = DATA[1]
-        self.max_frame = 0
-        self.frames = []
-        self.closings = 0
-
-    def opened(self, max_frame):
-        self.max_frame = max_frame
-        return [b"hello"]
-
-    def received(self, frame):
-        self.frames.append(frame)
-        return [frame]
-
-    def closed(self):
-        self.closings += 1
 
 
 def told(message):
@@ -70,54 +53,12 @@ async def hear(bluez, expected):
     return times()
 
 
-@asynccontextmanager
-async def discovery(bluez):
-    await bluez.call(HOTSPOT, "org.bluez.Adapter1.SetDiscoveryFilter", "a{sv}", {
-        "Transport": Variant("s", "le"), "UUIDs": Variant("as", [SERVICE]),
-        "RSSI": Variant("n", -127)})
-    await bluez.call(HOTSPOT, "org.bluez.Adapter1.StartDiscovery")
-    yield
-    await bluez.call(HOTSPOT, "org.bluez.Adapter1.StopDiscovery")
-
-
-class Channel:
-    """Channel 0 as a hotspot has it: `async with Channel(bluez)` finds, connects, subscribes."""
-
-    def __init__(self, bluez):
-        self.bluez = bluez
-        self.path = None
-        self.mtu = 0
-
-    async def __aenter__(self):
-        async with discovery(self.bluez):
-            await until(lambda: self.bluez.devices(HOTSPOT))
-            self.path = next(iter(await self.bluez.devices(HOTSPOT)))
-            await self.bluez.call(self.path, f"{DEVICE1}.Connect")
-        await self.bluez.wait_property(self.path, DEVICE1, "ServicesResolved", True)
-        path = next(path for path, interfaces in (await self.bluez.objects()).items()
-                    if path.startswith(self.path)
-                    and interfaces.get(CHARACTERISTIC, {}).get("UUID") == CHANNEL_0)
-        self._write, self.mtu = await self._acquire(path, "AcquireWrite")
-        self._notify, mtu = await self._acquire(path, "AcquireNotify")
-        assert mtu == self.mtu
-        return self
-
-    async def __aexit__(self, *_):
-        self._write.close()
-        self._notify.close()
-
-    async def _acquire(self, path, method):
-        reply = await self.bluez.call(path, f"{CHARACTERISTIC}.{method}", "a{sv}", {})
-        acquired = socket.socket(fileno=reply.unix_fds[reply.body[0]])
-        acquired.setblocking(False)
-        return acquired, reply.body[1]
-
-    async def send(self, frame):
-        await asyncio.get_running_loop().sock_sendall(self._write, frame)
-
-    async def receive(self):
-        """The next frame, or b"" when the link is gone."""
-        return await asyncio.get_running_loop().sock_recv(self._notify, 512)
+def unread(sock: socket.socket) -> int:
+    """Bytes, with the kernel's own around them, that the other end of a Unix socket has not read.
+    """
+    count = array.array("i", [0])
+    fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+    return count[0]
 
 
 @pytest.mark.parametrize("advert", ADVERTS, ids=bytes.hex)
@@ -137,43 +78,86 @@ async def test_bluez_tells_every_change(stack, advertising):
             await hear(bluez, DATA)
 
 
-async def test_200_frames_pass_both_ways_in_order(stack, gatt_device, record_property):
-    device = Echo()
-    frames = [os.urandom(1 + 241 * i // 199) for i in range(200)]
-    async with Bluez() as bluez, gatt_device(device):
-        async with Channel(bluez) as channel:
+async def test_frames_of_all_sizes_pass_both_ways_in_order(stack, radio_device, record_property):
+    device = FrameDevice([b"hello"], echo=True)
+    frames = frames_of_all_sizes(300)
+    async with Bluez() as bluez, radio_device(device), channel_0(bluez) as (_, channel):
+        assert await channel.receive() == b"hello"
+        assert channel.mtu == 255
+        assert device.max_frame == 250
+        begin = time.monotonic()
+        for frame in frames:
+            await channel.send(frame)
+        assert [await channel.receive() for _ in frames] == frames
+        record_property("seconds", round(time.monotonic() - begin, 3))
+    assert device.received_on == [frames]
+
+
+async def test_two_channels_do_not_mix(stack, radio_device):
+    device = FrameDevice([b"zero"], [b"one"], echo=True)
+    frames = [frames_of_all_sizes(100), frames_of_all_sizes(100)]
+    async with Bluez() as bluez, radio_device(device), channel_0(bluez) as (path, channel):
+        async with Channel(bluez, await resolve(bluez, path, channel=1)) as other:
+            assert await channel.receive() == b"zero"
+            assert await other.receive() == b"one"
+            for pair in zip(*frames):
+                await channel.send(pair[0])
+                await other.send(pair[1])
+            assert [await channel.receive() for _ in frames[0]] == frames[0]
+            assert [await other.receive() for _ in frames[1]] == frames[1]
+    assert device.received_on == frames
+
+
+@pytest.mark.parametrize("drain", [True, False], ids=["drained", "at once"])
+async def test_reading_the_ccc_tells_that_all_writes_are_through(stack, radio_device, drain,
+                                                                 record_property):
+    """The answer comes over the air, after all that bluetoothd was given before the question."""
+    device = FrameDevice([b"hello"])
+    frames = frames_of_all_sizes(300)
+    # On one connection to the bus what bluetoothd sends to the device and to us is in order.
+    async with Bluez() as bluez, radio_device(device, bus=bluez.bus):
+        async with channel_0(bluez) as (_, channel):
             assert await channel.receive() == b"hello"
-            assert channel.mtu == 247
-            assert device.max_frame == 242
+            ccc = await ccc_of(bluez, channel.path)
+            with stack.radio_stopped():
+                for frame in frames:
+                    await channel.send(frame)
+                if drain:
+                    await until(lambda: unread(channel.writing) == 0)
+                reading = asyncio.create_task(
+                    bluez.call(ccc, f"{DESCRIPTOR}.ReadValue", "a{sv}", {}))
+                await asyncio.sleep(0)  # it is sent before the Ping
+                await bluez.call("", "org.freedesktop.DBus.Peer.Ping")
+                assert not reading.done()
+                assert device.received_on == [[]]
             begin = time.monotonic()
-            for frame in frames:
-                await channel.send(frame)
-            assert [await channel.receive() for _ in frames] == frames
+            reply = await reading
+            assert device.received_on == [frames]
+            assert bytes(reply.body[0]) == b"\x01\x00"  # notifications are on
             record_property("seconds", round(time.monotonic() - begin, 3))
-    assert device.frames == frames
 
 
-async def test_the_device_is_silent_while_connected(stack, gatt_device):
-    device = Echo()
-    async with Bluez() as bluez, gatt_device(device, interval=0.1) as peripheral:
-        async with Channel(bluez) as channel:
+async def test_the_device_is_silent_while_connected(stack, radio_device):
+    device = FrameDevice([b"hello"])
+    async with Bluez() as bluez, radio_device(device, interval=0.1) as peripheral:
+        async with channel_0(bluez) as (path, channel):
             assert await channel.receive() == b"hello"
             adverts = peripheral.adverts
             await asyncio.sleep(1)
             assert peripheral.linked
             assert peripheral.adverts == adverts
             assert device.closings == 0
-            await bluez.call(channel.path, f"{DEVICE1}.Disconnect")
+            await bluez.call(path, f"{DEVICE1}.Disconnect")
             assert await channel.receive() == b""
         await until(lambda: peripheral.adverts > adverts)
         assert not peripheral.linked
-        assert device.closings == 1
+        await until(lambda: device.closings == 1)
 
 
-async def test_the_device_comes_back_after_a_crash_of_bluetoothd(stack, gatt_device):
-    device = Echo()
-    async with gatt_device(device) as peripheral:
-        async with Bluez() as bluez, Channel(bluez) as channel:
+async def test_the_device_comes_back_after_a_crash_of_bluetoothd(stack, radio_device):
+    device = FrameDevice([b"hello"])
+    async with radio_device(device) as peripheral:
+        async with Bluez() as bluez, channel_0(bluez) as (_, channel):
             assert await channel.receive() == b"hello"
             stack.kill_bluetoothd()
             assert await channel.receive() == b""
@@ -181,7 +165,7 @@ async def test_the_device_comes_back_after_a_crash_of_bluetoothd(stack, gatt_dev
         # It adopts the link the kernel still has, Connected=true, without GATT: wait for its end.
         await until(lambda: not peripheral.linked)
         assert device.closings == 1
-        async with Bluez() as bluez, Channel(bluez) as channel:
+        async with Bluez() as bluez, channel_0(bluez) as (_, channel):
             assert await channel.receive() == b"hello"
 
 
