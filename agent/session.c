@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/session.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,7 +163,9 @@ static void moved(struct session *session)
 
 static void hold(struct session *session)
 {
-	bool held = flow_hold(&session->flow, session->status.held);
+	/* Over GATT it cannot be. */
+	bool held = session->status.bearer == BLE_BEARER_L2CAP &&
+		    flow_hold(&session->flow, session->status.held);
 
 	if (held == session->status.held)
 		return;
@@ -179,7 +182,8 @@ static void pump_down(struct session *session)
 	while (session->link && (frame = flow_next_down(&session->flow))) {
 		int r = ble_link_send(session->link, frame->channel, frame->data, frame->len);
 
-		if (r == -EAGAIN)
+		/* Broken: on_down follows, after what the device sent before. */
+		if (r == -EAGAIN || r == -ENOTCONN)
 			return;
 		if (r < 0) {
 			session_end(session, MESSAGE_CLOSE_RADIO, strerror(-r));

@@ -15,15 +15,30 @@ static bool is_hung_up(int fd)
 	return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
-int bearer_receive(int fd, uint8_t *buf, size_t *ret_len)
+static ssize_t receive(int fd, uint8_t *buf)
 {
 	ssize_t n;
 
 	do
 		n = recv(fd, buf, BLE_FRAME_MAX, MSG_TRUNC | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return errno == EAGAIN ? 0 : -errno;
+	return n;
+}
+
+int bearer_receive(int fd, uint8_t *buf, size_t *ret_len)
+{
+	ssize_t n = receive(fd, buf);
+
+	if (n < 0 && errno == EAGAIN)
+		return 0;
+	if (n < 0) {
+		int error = errno;
+
+		/* Told once, and before what came before it. */
+		n = receive(fd, buf);
+		if (n <= 0)
+			return -error;
+	}
 	if (n == 0 && is_hung_up(fd))
 		return -EPIPE;
 	if (n > BLE_FRAME_MAX)

@@ -11,8 +11,9 @@
 
 /* bluetoothd needs the device's answer for the subscription; the link has a deadline below this. */
 #define CALL_TIMEOUT_MS 20000
-/* Longer than an ATT transaction, after which bluetoothd ends the connection. */
-#define CONFIRM_TIMEOUT_MS 35000
+/* How long a device may be silent is bluetoothd's to say: it ends the connection after an ATT
+ * transaction's 30 s. This is for one that does not. */
+#define CONFIRM_TIMEOUT_MS 120000
 #define CONFIRM_EVERY	   16 /* frames: often enough that a window lasts for two round trips */
 #define CONFIRM_POLL_MS	   5
 /* Notifications read in one turn. The rest wakes the next one, before bluetoothd's socket, which

@@ -277,7 +277,8 @@ static void on_fail(void *userdata, enum ble_down why, const char *text)
 {
 	struct ble_link *link = userdata;
 
-	if (link->state == LINK_STATE_L2CAP)
+	/* Once channel 0 was open a device that closes it does not want GATT instead. */
+	if (link->state == LINK_STATE_L2CAP && why != BLE_DOWN_PEER)
 		not_l2cap(link, why, text);
 	else
 		end(link, why, text);
