@@ -6,10 +6,9 @@
 
 /* A device is heard no more after a missed advert and some slack. The kernel may hold single adverts
  * back for long: more than INTERVAL_MAX_MS is not taken for a device's interval. */
-#define INTERVAL_MAX_MS	  2000
-#define INTERVAL_SHORT_MS 500
-#define SLACK_MS	  50
-#define FORGET_MS	  30000 /* without an advert: out of the queue */
+#define INTERVAL_MAX_MS 2000
+#define SLACK_MS	50
+#define FORGET_MS	30000 /* without an advert: out of the queue */
 
 /* Hold-off grows between these from none to all, and has some jitter on top. */
 #define NEAR_DBM	    (-50)
@@ -70,10 +69,7 @@ static uint32_t holdoff_of(const struct scheduler *scheduler, int rssi_dbm)
 	int dbm = rssi_dbm == BLE_RSSI_NONE ? (NEAR_DBM + FAR_DBM) / 2
 					    : CLAMP(rssi_dbm, FAR_DBM, NEAR_DBM);
 
-	if (most == 0)
-		return 0;
-	return most * (uint32_t)(NEAR_DBM - dbm) / (NEAR_DBM - FAR_DBM) +
-	       util_random_below(most / HOLDOFF_JITTER_PART);
+	return most * (uint32_t)(NEAR_DBM - dbm) / (NEAR_DBM - FAR_DBM);
 }
 
 static struct scheduler_asker *add(struct scheduler *scheduler, uint64_t now_ms,
@@ -90,7 +86,9 @@ static struct scheduler_asker *add(struct scheduler *scheduler, uint64_t now_ms,
 	memcpy(asker->device_id, advert->advert->device_id, sizeof(asker->device_id));
 	/* A device that failed lines up again once it may be tried again. */
 	asker->since_ms = MAX(now_ms, retry_ms);
-	asker->ready_ms = now_ms + holdoff_of(scheduler, advert->rssi_dbm);
+	asker->fresh_ms = now_ms + holdoff_of(scheduler, advert->rssi_dbm);
+	asker->ready_ms = asker->fresh_ms +
+			  util_random_below(scheduler->config.holdoff_ms / HOLDOFF_JITTER_PART);
 	asker->retry_ms = retry_ms;
 	asker->number = scheduler->added++;
 	list_append(&scheduler->queue, &asker->in_queue);
@@ -125,7 +123,7 @@ static void hear(struct scheduler_asker *asker, uint64_t now_ms, const struct bl
 	h->used = true;
 	h->address = advert->address;
 	h->rssi_dbm = advert->rssi_dbm;
-	h->last_ms = now_ms;
+	h->last_ms = asker->last_ms = now_ms;
 	asker->announces = advert->advert->flags & ADVERT_FLAG_ANNOUNCES;
 	memcpy(asker->service_data, advert->advert->data, sizeof(asker->service_data));
 }
@@ -150,17 +148,27 @@ void scheduler_heard(struct scheduler *scheduler, uint64_t now_ms, const struct 
 
 /* --- Whose turn it is --- */
 
-/* Whether it is still there, and asks. What came before the end of the hold-off does not count for a
- * device whose next advert is soon due: another hub may just have taken it. */
-static bool is_recent(const struct scheduler_asker *asker, const struct scheduler_hearing *h,
-		      uint64_t now_ms)
+static bool is_within(const struct scheduler_hearing *h, uint64_t now_ms, unsigned half_intervals)
 {
 	uint32_t interval_ms = h->interval_ms ? h->interval_ms : INTERVAL_MAX_MS;
 
-	if (interval_ms <= INTERVAL_SHORT_MS && now_ms >= asker->ready_ms &&
-	    h->last_ms < asker->ready_ms)
-		return false;
-	return now_ms - h->last_ms <= interval_ms + interval_ms / 2 + SLACK_MS;
+	return h->used && now_ms - h->last_ms <= interval_ms * half_intervals / 2 + SLACK_MS;
+}
+
+/* Whether it is still there, and asks: no advert of it is missing. */
+static bool is_recent(const struct scheduler_asker *asker, uint64_t now_ms)
+{
+	for (unsigned i = 0; i < SCHEDULER_HEARINGS; i++) {
+		if (is_within(&asker->heard[i], now_ms, 3))
+			return true;
+	}
+	return false;
+}
+
+/* Whether that adapter hears it as well: it may have missed an advert, or tell it a moment later. */
+static bool is_in_reach(const struct scheduler_hearing *h, uint64_t now_ms)
+{
+	return is_within(h, now_ms, 6);
 }
 
 static bool is_strong(const struct scheduler *scheduler, const struct scheduler_hearing *h)
@@ -208,7 +216,7 @@ static enum scheduler_wait best_hearing(const struct scheduler *scheduler,
 
 		if (!h->used)
 			continue;
-		if (is_recent(asker, h, now_ms))
+		if (is_in_reach(h, now_ms))
 			wait = is_strong(scheduler, h)
 				       ? wait_for_adapter(scheduler, load, h->adapter)
 				       : SCHEDULER_WEAK;
@@ -231,10 +239,14 @@ static enum scheduler_wait wait_of(const struct scheduler *scheduler, struct sch
 
 	if (now_ms < asker->retry_ms)
 		return SCHEDULER_BACKOFF;
-	if (wait == SCHEDULER_SILENT || wait == SCHEDULER_WEAK)
+	if (!is_recent(asker, now_ms))
+		return SCHEDULER_SILENT;
+	if (wait == SCHEDULER_WEAK)
 		return wait;
 	if (now_ms < asker->ready_ms)
 		return SCHEDULER_HOLDOFF;
+	if (asker->last_ms < asker->fresh_ms)
+		return SCHEDULER_SILENT;
 	if (load->closed)
 		return SCHEDULER_CLOSED;
 	return load->links >= scheduler->config.max_links ? SCHEDULER_NO_SLOT : wait;
@@ -249,15 +261,6 @@ static bool goes_before(const struct scheduler_asker *a, const struct scheduler_
 	return a->number < b->number;
 }
 
-static bool is_forgotten(const struct scheduler_asker *asker, uint64_t now_ms)
-{
-	for (unsigned i = 0; i < SCHEDULER_HEARINGS; i++) {
-		if (asker->heard[i].used && now_ms - asker->heard[i].last_ms < FORGET_MS)
-			return false;
-	}
-	return true;
-}
-
 struct scheduler_asker *scheduler_next(struct scheduler *scheduler, uint64_t now_ms,
 				       const struct scheduler_load *load,
 				       struct scheduler_hearing **ret_on, uint64_t *ret_wake_ms)
@@ -270,7 +273,7 @@ struct scheduler_asker *scheduler_next(struct scheduler *scheduler, uint64_t now
 		struct scheduler_hearing *on;
 		enum scheduler_wait wait;
 
-		if (is_forgotten(asker, now_ms)) {
+		if (now_ms - asker->last_ms >= FORGET_MS) {
 			scheduler_remove(scheduler, asker);
 			continue;
 		}

@@ -68,6 +68,8 @@ struct scheduler_asker {
 	bool announces;
 	uint64_t since_ms; /* its place in the queue */
 	uint64_t number; /* the same, of those since the same time */
+	uint64_t last_ms; /* when it was heard last */
+	uint64_t fresh_ms; /* an advert since then says that no nearer hub has taken it */
 	uint64_t ready_ms; /* end of the hold-off */
 	uint64_t retry_ms; /* end of the back-off */
 	struct scheduler_hearing heard[SCHEDULER_HEARINGS];

@@ -14,8 +14,8 @@
 /* How long a device may be silent is bluetoothd's to say: it ends the connection after an ATT
  * transaction's 30 s. This is for one that does not. */
 #define CONFIRM_TIMEOUT_MS 120000
-#define CONFIRM_EVERY	   16 /* frames: often enough that a window lasts for two round trips */
-#define CONFIRM_POLL_MS	   5
+#define CONFIRM_EVERY	   32 /* frames: so that a window lasts for two round trips */
+#define CONFIRM_POLL_MS	   1
 /* Notifications read in one turn. The rest wakes the next one, before bluetoothd's socket, which
  * loses what it has no room for, is full. */
 #define READ_BUDGET 64

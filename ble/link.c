@@ -12,12 +12,12 @@
 /* Our own deadlines are shorter than D-Bus's: bluetoothd has to be told to give up. CONNECT_MS is
  * what other devices wait behind one that has gone. */
 #define CALL_TIMEOUT_MS	   65000
-#define CONNECT_MS	   10000
+#define CONNECT_MS	   6000
 #define CONNECTED_GRACE_MS 2000 /* for Connected to follow a successful Connect */
-#define L2CAP_MS	   5000
-#define RESOLVE_MS	   15000
+#define L2CAP_MS	   3000
+#define RESOLVE_MS	   10000
 #define OBJECTS_GRACE_MS   3000 /* for GATT objects to follow ServicesResolved */
-#define GATT_MS		   8000 /* bluetoothd never answers where a subscription fails */
+#define GATT_MS		   5000 /* bluetoothd never answers where a subscription fails */
 #define CLOSE_MS	   5000
 /* A broken connection is told a moment later: its cause may be bluetoothd or the adapter, whose
  * sockets and devices go first. */

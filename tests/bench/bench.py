@@ -28,7 +28,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from processes import BenchAgent, cpu_ns, memory_kb, start  # puts the lab in the path
+from processes import BUILD, BenchAgent, cpu_ns, memory_kb, start  # puts the lab in the path
 
 import cbor2
 import relay
@@ -37,8 +37,6 @@ from cloud import SIGHTINGS, Cloud
 from private_bus import PrivateBus
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-BUILD = ROOT / "build/bench"
 SETTLE_S = 0.5          # after the last advert was sent, until the client's CPU time is read
 PATIENCE_S = 5.0        # for what is still to come after that
 LATE = 1.05             # a load that took that much longer than it should says nothing
@@ -65,14 +63,27 @@ class Run(NamedTuple):
     bus_us: float       # of dbus-daemon, for each advert
 
 
-def build(name: str) -> Path:
-    """Compile one of the C programs beside this file."""
+class Program(NamedTuple):
+    """One of the C programs beside this file."""
+
+    name: str
+    more: tuple[str, ...] = ()      # sources, besides that of its name
+    package: str = "libsystemd"
+
+
+PROGRAMS = (Program("floor"), Program("load", ("adapter",)),
+            Program("radio", ("adapter", "device")), Program("cloud", ("wire",), "openssl"),
+            Program("echo", ("device",), "openssl"))
+
+
+def build(program: Program) -> None:
+    """Compile it."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "libsystemd"], text=True)
-    program = BUILD / name
+    flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", program.package],
+                                    text=True)
+    sources = [HERE / f"{name}.c" for name in (program.name, *program.more)]
     subprocess.run([os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall",
-                    "-Wextra", "-o", program, HERE / f"{name}.c", *flags.split()], check=True)
-    return program
+                    "-Wextra", "-o", BUILD / program.name, *sources, *flags.split()], check=True)
 
 
 class Bench:
@@ -223,17 +234,17 @@ async def main() -> int:
     parser.add_argument("--programs", type=Path, required=True, help="where they were built")
     parser.add_argument("--seconds", type=int, default=8, help="of each run")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--round-trips", type=int, default=3000)
+    parser.add_argument("--frames", type=int, default=3000, help="round trips of each run")
     parser.add_argument("--only", choices=["adverts", "relay"])
     args = parser.parse_args()
-    for name in ("floor", "load"):
-        build(name)
+    for program in PROGRAMS:
+        build(program)
     with tempfile.TemporaryDirectory(prefix="hotspot-bench-") as directory:
         bench = Bench(args.programs.resolve(), Path(directory), args.seconds, args.runs)
         if args.only != "relay":
             await bench.adverts()
         if args.only != "adverts":
-            await relay.run(bench, args.round_trips)
+            await relay.run(bench, args.frames)
         for failure in bench.failures:
             print(f"FAILED: {failure}")
     return 1 if bench.failures else 0

@@ -20,13 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <systemd/sd-bus.h>
+#include "adapter.h"
 
-#define ADAPTER	     "/org/bluez/hci0"
-#define ADAPTER_IF   "org.bluez.Adapter1"
-#define DEVICE_IF    "org.bluez.Device1"
-#define PROPERTIES   "org.freedesktop.DBus.Properties"
-#define FD0D	     "0000fd0d-0000-1000-8000-00805f9b34fb"
 #define WITH_DATA    20 /* one in so many */
 #define NS_PER_S     1000000000u
 #define DEVICE_PATH  64
@@ -34,92 +29,10 @@
 #define ADVERT_BYTES 20
 
 struct load {
-	sd_bus *bus;
+	struct adapter adapter;
 	unsigned n_devices, rate;
 	uint64_t count; /* adverts for each line of input */
 	uint64_t sent; /* of all */
-	int discovering;
-};
-
-#define TRY(call)                                                                                  \
-	do {                                                                                       \
-		int r_ = (call);                                                                   \
-		if (r_ < 0)                                                                        \
-			return r_;                                                                 \
-	} while (0)
-
-/* --- The adapter --- */
-
-static int on_set_filter(sd_bus_message *m, void *userdata, sd_bus_error *error)
-{
-	(void)userdata;
-	(void)error;
-	return sd_bus_reply_method_return(m, NULL);
-}
-
-static int set_discovering(struct load *load, sd_bus_message *m, int discovering)
-{
-	load->discovering = discovering;
-	TRY(sd_bus_reply_method_return(m, NULL));
-	return sd_bus_emit_properties_changed(load->bus, ADAPTER, ADAPTER_IF, "Discovering", NULL);
-}
-
-static int on_start(sd_bus_message *m, void *userdata, sd_bus_error *error)
-{
-	(void)error;
-	return set_discovering(userdata, m, 1);
-}
-
-static int on_stop(sd_bus_message *m, void *userdata, sd_bus_error *error)
-{
-	(void)error;
-	return set_discovering(userdata, m, 0);
-}
-
-static int get_text(sd_bus *bus, const char *path, const char *interface, const char *property,
-		    sd_bus_message *reply, void *userdata, sd_bus_error *error)
-{
-	const char *text = "lab";
-
-	(void)bus;
-	(void)path;
-	(void)interface;
-	(void)userdata;
-	(void)error;
-	if (strcmp(property, "Address") == 0)
-		text = "00:AA:01:00:00:00";
-	else if (strcmp(property, "AddressType") == 0)
-		text = "public";
-	else if (strcmp(property, "PowerState") == 0)
-		text = "on";
-	return sd_bus_message_append(reply, "s", text);
-}
-
-static int get_bool(sd_bus *bus, const char *path, const char *interface, const char *property,
-		    sd_bus_message *reply, void *userdata, sd_bus_error *error)
-{
-	struct load *load = userdata;
-
-	(void)bus;
-	(void)path;
-	(void)interface;
-	(void)error;
-	return sd_bus_message_append(reply, "b",
-				     strcmp(property, "Powered") == 0 ? 1 : load->discovering);
-}
-
-static const sd_bus_vtable adapter_vtable[] = {
-	SD_BUS_VTABLE_START(SD_BUS_VTABLE_UNPRIVILEGED),
-	SD_BUS_METHOD("SetDiscoveryFilter", "a{sv}", "", on_set_filter, 0),
-	SD_BUS_METHOD("StartDiscovery", "", "", on_start, 0),
-	SD_BUS_METHOD("StopDiscovery", "", "", on_stop, 0),
-	SD_BUS_PROPERTY("Address", "s", get_text, 0, 0),
-	SD_BUS_PROPERTY("AddressType", "s", get_text, 0, 0),
-	SD_BUS_PROPERTY("Name", "s", get_text, 0, 0),
-	SD_BUS_PROPERTY("Powered", "b", get_bool, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-	SD_BUS_PROPERTY("PowerState", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-	SD_BUS_PROPERTY("Discovering", "b", get_bool, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
-	SD_BUS_VTABLE_END,
 };
 
 /* --- Adverts --- */
@@ -140,14 +53,9 @@ static int append_service_data(sd_bus_message *m, unsigned device)
 	TRY(sd_bus_message_open_container(m, 'e', "sv"));
 	TRY(sd_bus_message_append(m, "s", "ServiceData"));
 	TRY(sd_bus_message_open_container(m, 'v', "a{sv}"));
-	TRY(sd_bus_message_open_container(m, 'a', "{sv}"));
-	TRY(sd_bus_message_open_container(m, 'e', "sv"));
-	TRY(sd_bus_message_append(m, "s", FD0D));
-	TRY(sd_bus_message_open_container(m, 'v', "ay"));
-	TRY(sd_bus_message_append_array(m, 'y', data, sizeof(data)));
-	for (int i = 0; i < 5; i++)
-		TRY(sd_bus_message_close_container(m));
-	return 0;
+	TRY(adapter_append_service_data(m, data, sizeof(data)));
+	TRY(sd_bus_message_close_container(m));
+	return sd_bus_message_close_container(m);
 }
 
 static int append_device(sd_bus_message *m, unsigned device, int16_t rssi)
@@ -199,16 +107,17 @@ static int send_advert(struct load *load)
 
 	device_path(device, path);
 	if (turn == 0)
-		r = sd_bus_message_new_signal(load->bus, &m, "/",
+		r = sd_bus_message_new_signal(load->adapter.bus, &m, "/",
 					      "org.freedesktop.DBus.ObjectManager",
 					      "InterfacesAdded");
 	else
-		r = sd_bus_message_new_signal(load->bus, &m, path, PROPERTIES, "PropertiesChanged");
+		r = sd_bus_message_new_signal(load->adapter.bus, &m, path, PROPERTIES,
+					      "PropertiesChanged");
 	if (r >= 0)
 		r = turn == 0 ? append_device(m, device, rssi)
 			      : append_change(m, device, rssi, (turn + device) % WITH_DATA == 0);
 	if (r >= 0)
-		r = sd_bus_send(load->bus, m, NULL);
+		r = sd_bus_send(load->adapter.bus, m, NULL);
 	sd_bus_message_unref(m);
 	load->sent++;
 	return r < 0 ? r : 0;
@@ -224,16 +133,6 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
-/* Answers what the bus asks. */
-static int process(sd_bus *bus)
-{
-	int r;
-
-	while ((r = sd_bus_process(bus, NULL)) > 0)
-		;
-	return r;
-}
-
 static int send_all(struct load *load)
 {
 	uint64_t began_ns = now_ns(), n = 0;
@@ -246,10 +145,10 @@ static int send_all(struct load *load)
 			n++;
 			continue;
 		}
-		TRY(process(load->bus));
+		TRY(adapter_process(&load->adapter));
 		nanosleep(&(struct timespec){.tv_nsec = (long)(due_ns - at_ns) % NS_PER_S}, NULL);
 	}
-	TRY(sd_bus_flush(load->bus));
+	TRY(sd_bus_flush(load->adapter.bus));
 	printf("sent %llu %llu\n", (unsigned long long)load->count,
 	       (unsigned long long)(now_ns() - began_ns) / 1000000);
 	return fflush(stdout) == 0 ? 0 : -errno;
@@ -262,11 +161,11 @@ static int serve(struct load *load)
 
 	for (;;) {
 		struct pollfd fds[] = {
-			{.fd = sd_bus_get_fd(load->bus), .events = POLLIN},
+			{.fd = sd_bus_get_fd(load->adapter.bus), .events = POLLIN},
 			{.fd = STDIN_FILENO, .events = POLLIN},
 		};
 
-		TRY(process(load->bus));
+		TRY(adapter_process(&load->adapter));
 		if (poll(fds, 2, -1) < 0)
 			return -errno;
 		if (!fds[1].revents)
@@ -279,13 +178,8 @@ static int serve(struct load *load)
 
 static int run(const char *address, struct load *load)
 {
-	TRY(sd_bus_new(&load->bus));
-	TRY(sd_bus_set_address(load->bus, address));
-	TRY(sd_bus_set_bus_client(load->bus, 1));
-	TRY(sd_bus_start(load->bus));
-	TRY(sd_bus_add_object_manager(load->bus, NULL, "/"));
-	TRY(sd_bus_add_object_vtable(load->bus, NULL, ADAPTER, ADAPTER_IF, adapter_vtable, load));
-	TRY(sd_bus_request_name(load->bus, "org.bluez", 0));
+	TRY(adapter_start(&load->adapter, address));
+	TRY(sd_bus_request_name(load->adapter.bus, "org.bluez", 0));
 	puts("ready");
 	fflush(stdout);
 	return serve(load);
@@ -306,7 +200,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	r = run(argv[1], &load);
-	sd_bus_unref(load.bus);
+	sd_bus_unref(load.adapter.bus);
 	if (r < 0)
 		fprintf(stderr, "load: %s\n", strerror(-r));
 	return r < 0;

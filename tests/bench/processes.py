@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+BUILD = HERE.parents[1] / "build/bench"     # where the C programs beside this file are built
 sys.path[:0] = [str(HERE.parent / "lab"), str(HERE.parent / "integration")]
 
 from harness import Agent, until  # noqa: E402
@@ -29,6 +30,13 @@ def memory_kb(pid: int, name: str) -> int:
     """VmRSS or VmHWM."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(rf"{name}:\s+(\d+) kB", status)[1])
+
+
+def pin(pids: list[int], cpus: list[int]) -> None:
+    """Let processes that run use these CPUs alone."""
+    for pid in pids:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(task), cpus)
 
 
 async def start(stack: AsyncExitStack, *command: str | Path) -> asyncio.subprocess.Process:
@@ -51,9 +59,10 @@ class BenchAgent(Agent):
     """The agent as it is shipped: no debug log."""
 
     def __init__(self, directory: Path, bus: PrivateBus, programs: Path,
-                 options: dict[str, Any]) -> None:
+                 options: dict[str, Any], environment: dict[str, str] | None = None) -> None:
         super().__init__(directory, bus.address, {"log_level": "warning", **options})
         self.programs = programs
+        self.environment |= environment or {}
 
     async def start(self) -> None:
         self.write_config()

@@ -1,334 +1,324 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent adds to a frame's way: echo of 244-byte frames, one in flight.
+"""What it costs to carry frames: the agent beside socat, which carries the same frames between the
+same ends in the same run.
 
-The cloud's end is here, blocking, so that it is quick; the device's end is a thread of a process of
-its own with a simulated BlueZ. "alone" is the same cloud's end with an echo at the other end of its
-connection; what the agent adds is the difference. socat between TCP and a Unix socket, without TLS,
-framing and credits, is shown where it is installed.
+    cloud.c  <--TCP or TLS-->  agent or socat  <--Unix sockets-->  radio.c or echo.c
 
-As a program it is the other end: relay.py radio BUS-ADDRESS DEVICES | tls PORT | tcp PORT |
-seqpacket PATH. It says "ready" and is to be killed.
+The agent always has TLS, WebSocket, CBOR and credits. Its device's end are the sockets of GATT, or
+of L2CAP with l2cap_preload.so. socat, one process for each session, has none of that: it is the
+least that a relay can cost, with TLS and without. It is told the size of a frame (-b), or it would
+hand the device's end what no device takes: many frames in one packet.
+
+What is counted as the agent's CPU is all it does meanwhile, system time included. Over GATT that
+is also D-Bus: a ReadValue for every 32 frames to a device, which radio.c answers when it has read
+all before it. What dbus-daemon has to do for it stands by itself ("bus").
+
+Round trips are measured with all processes on one core, because then the scheduler decides nothing,
+and with all cores; throughput with what is in between on a core of its own: "busy" says how much of
+that core it used. Where that is well below 100 %, the ends or a window held the frames up, and CPU
+per MB is what compares. Only lost or wrong bytes are a failure.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import os
 import shutil
 import socket
-import ssl
 import statistics
-import struct
-import sys
-import threading
-import time
-import uuid
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
-from processes import BenchAgent, cpu_ns, memory_kb, start  # puts the lab in the path
+from processes import BUILD, BenchAgent, cpu_ns, memory_kb, pin, start  # puts the lab in the path
 
-import bluez_sim
-import cbor2
-from cloud import (
-    ACCEPT, CHALLENGE, CREDIT, DATA, HELLO, OPEN, SIGHTINGS, SIGHTINGS_ACK, SUBPROTOCOL, WELCOME)
+from bluez_l2cap import preload_environment
 from private_bus import PrivateBus, die_with
 
-FRAME = 244             # bytes of a device's frame where the ATT MTU is 247
-CREDITS = 64
+FRAME = 244             # bytes, as in frames.h
 WARM_UP = 300           # round trips before those that count
-WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+FLOW = 48_000           # frames of a run in one direction, all sessions together
+SESSIONS = (1, 8)
+PATIENCE_S = 60
 
 
-class Times(NamedTuple):
+class Way(NamedTuple):
+    """What is in between."""
+
+    name: str
+    cloud: str          # what cloud.c is to expect
+    bearer: str = ""    # the agent's
+    credits: int = 16   # the cloud's and the agent's, in each session
+
+
+SOCAT = Way("socat TCP", "tcp")
+SOCAT_TLS = Way("socat TLS", "tls")
+# socat and agent in turns.
+WAYS = (SOCAT, Way("agent GATT, 16 credits", "agent", "gatt"),
+        SOCAT_TLS, Way("agent GATT, 64 credits", "agent", "gatt", 64),
+        Way("agent L2CAP, 16 credits", "agent", "l2cap"),
+        Way("agent L2CAP, 64 credits", "agent", "l2cap", 64))
+
+
+class Trips(NamedTuple):
+    """Round trips, one in flight."""
+
     p50_us: float
     p99_us: float
-    cpu_us: float       # of what is in between, for each round trip
-
-    def __str__(self) -> str:
-        return f"{self.p50_us:8.0f} {self.p99_us:8.0f} {self.cpu_us:8.1f}"
+    cpu_us: float       # of what is in between, for each
+    bus_us: float       # of dbus-daemon
 
 
-class CloudEnd:
-    """The least of a cloud, blocking: sessions are accepted, frames sent to them come back."""
+class Flow(NamedTuple):
+    """As many frames as go, in one direction."""
 
-    def __init__(self, pair: tuple[Path, Path] | None) -> None:
-        self._tls = None
-        if pair:
-            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._tls.load_cert_chain(*pair)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.sock: Any = None
-        self.sessions: dict[int, list[int]] = {}    # next seq to send, frames without credit
-
-    def close(self) -> None:
-        for sock in (self.sock, self._listener):
-            if sock:
-                sock.close()
-
-    def accept(self) -> None:
-        """Wait for the connection."""
-        self._listener.settimeout(20)
-        sock = self._listener.accept()[0]
-        sock.settimeout(20)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = self._tls.wrap_socket(sock, server_side=True) if self._tls else sock
-
-    def welcome(self) -> None:
-        """The upgrade to WebSocket and the protocol's handshake, believing everything."""
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += self.sock.recv(4096)
-        headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
-        key = {k.lower(): v for k, v in headers.items()}[b"sec-websocket-key"]
-        accept = base64.b64encode(hashlib.sha1(key + WEBSOCKET_GUID).digest()).decode()
-        self.sock.sendall(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            + f"Sec-WebSocket-Accept: {accept}\r\n"
-              f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n".encode())
-        self._send(CHALLENGE, os.urandom(32), int(time.time() * 1000))
-        while self._receive()[0] != HELLO:
-            pass
-        self._send(WELCOME, {"credits": CREDITS}, [])
-
-    def wait_for_sessions(self, n: int) -> None:
-        """Serve until there are n sessions."""
-        while len(self.sessions) < n:
-            self._receive()
-
-    def round_trip(self, session: int, payload: bytes) -> None:
-        """Send a frame, wait until it is back."""
-        state = self.sessions.setdefault(session, [0, 0])
-        self._send(DATA, session, 0, state[0], payload)
-        state[0] += 1
-        while True:
-            message = self._receive()
-            if message[0] == DATA and message[1] == session:
-                break
-        if message[4] != payload:
-            raise AssertionError("another frame came back")
-        state[1] += 1
-        if state[1] == CREDITS // 2:
-            self._send(CREDIT, session, state[1], message[3] + 1)
-            state[1] = 0
-
-    def _send(self, *message: Any) -> None:
-        data = cbor2.dumps(message)
-        head = struct.pack(">BB", 0x82, len(data)) if len(data) < 126 else \
-            struct.pack(">BBH", 0x82, 126, len(data))
-        self.sock.sendall(head + data)
-
-    def _receive(self) -> list[Any]:
-        """The next message; what needs an answer at once gets it."""
-        while True:
-            opcode, data = self._frame()
-            if opcode == 9:
-                self.sock.sendall(struct.pack(">BB", 0x8A, len(data)) + data)
-            elif opcode == 2:
-                break
-        message = cbor2.loads(data)
-        if message[0] == SIGHTINGS:
-            self._send(SIGHTINGS_ACK, message[1])
-        elif message[0] == OPEN:
-            self.sessions[message[1]] = [0, 0]
-            self._send(ACCEPT, message[1])
-        return message
-
-    def _frame(self) -> tuple[int, bytes]:
-        first, second = self._read(2)
-        length = second & 127
-        if length >= 126:
-            length = int.from_bytes(self._read(2 if length == 126 else 8), "big")
-        if not second & 128:
-            return first & 15, self._read(length)
-        mask, data = self._read(4), self._read(length)
-        masks = int.from_bytes((mask * (length // 4 + 1))[:length], "big")
-        return first & 15, (int.from_bytes(data, "big") ^ masks).to_bytes(length, "big")
-
-    def _read(self, length: int) -> bytes:
-        data = self.sock.recv(length)
-        while len(data) < length:
-            more = self.sock.recv(length - len(data))
-            if not more:
-                raise ConnectionError("the other end is gone")
-            data += more
-        return data
+    frames_s: float
+    cpu_ms: float       # of what is in between, for each MB of frames
+    bus_ms: float
+    busy: float         # of its core
 
 
-def measure(end: CloudEnd, session: int, n: int, pid: int | None) -> Times:
-    """n round trips in one session. pid: what is in between."""
-    payload = os.urandom(FRAME)
-    for _ in range(WARM_UP):
-        end.round_trip(session, payload)
-    cpu, times = cpu_ns(pid) if pid else 0, []
-    for _ in range(n):
-        began = time.perf_counter_ns()
-        end.round_trip(session, payload)
-        times.append(time.perf_counter_ns() - began)
-    cpu = cpu_ns(pid) - cpu if pid else 0
-    times.sort()
-    return Times(times[n // 2] / 1e3, times[n * 99 // 100] / 1e3, cpu / 1e3 / n)
+class Results:
+    """Of all runs, by what was measured."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple, list[Any]] = {}
+
+    def add(self, *key: Any, value: Any) -> None:
+        self.values.setdefault(key, []).append(value)
+
+    def get(self, *key: Any) -> Any:
+        """The median of each number."""
+        values = self.values[key]
+        return type(values[0])(*(statistics.median(v) for v in zip(*values)))
+
+    def kb(self, way: Way, sessions: int) -> float:
+        return statistics.median(self.values["memory", way, sessions])
 
 
-# --- The bench ---
+class Setup:
+    """Both ends and what is in between, at work."""
+
+    def __init__(self, cloud: asyncio.subprocess.Process, port: int) -> None:
+        self.cloud = cloud
+        self.port = port
+        self.between: list[int] = []    # processes
+        self.others = [cloud.pid]
+        self.bus: int | None = None
+
+    async def hear(self) -> str:
+        """What the cloud's end says."""
+        line = await asyncio.wait_for(self.cloud.stdout.readline(), PATIENCE_S)
+        if not line:
+            raise RuntimeError("the cloud's end gave up")
+        return line.decode()
+
+    async def command(self, what: str, n: int) -> list[int]:
+        self.cloud.stdin.write(f"{what} {n}\n".encode())
+        return [int(word) for word in (await self.hear()).split()]
+
+    def place(self, between: list[int], others: list[int]) -> None:
+        """Which CPUs to use."""
+        pin(self.between, between)
+        pin(self.others, others)
+
+    def cpu(self) -> tuple[int, int]:
+        """Of what is in between, and of the bus."""
+        return sum(map(cpu_ns, self.between)), cpu_ns(self.bus) if self.bus else 0
+
+    async def trips(self, n: int) -> Trips:
+        if self.between:
+            await self.command("latency", WARM_UP)
+        before = self.cpu()
+        p50, p99 = await self.command("latency", n)
+        after = self.cpu()
+        return Trips(p50 / 1e3, p99 / 1e3, *((b - a) / 1e3 / n for a, b in zip(before, after)))
+
+    async def flow(self, direction: str, sessions: int, frames: int) -> Flow:
+        await self.command(direction, 100)      # memory and windows grow
+        before = self.cpu()
+        [took_ns] = await self.command(direction, frames // sessions)
+        cpu, bus = (b - a for a, b in zip(before, self.cpu()))
+        mb = frames * FRAME / 1e6
+        return Flow(frames / took_ns * 1e9, cpu / 1e6 / mb, bus / 1e6 / mb, cpu / took_ns)
+
 
 async def run(bench: Any, n: int) -> None:
     """Measure and print. bench: of bench.py, for its directories, keys and programs."""
+    ways = [w for w in WAYS if w.cloud == "agent" or shutil.which("socat")]
+    results = Results()
+    for _ in range(bench.runs):
+        for kind in ("tcp", "tls"):
+            await measure_nothing(bench, kind, n, results)
+        for way in ways:
+            for sessions in SESSIONS:
+                try:
+                    await measure(bench, way, sessions, n, results)
+                except (RuntimeError, TimeoutError) as err:
+                    bench.failures.append(f"{way.name}, {sessions} sessions: {err!r}")
+                    return
+    if SOCAT not in ways:
+        print("no socat here, so nothing to compare with")
+    print_trips(results, ways, n, bench.runs)
+    print_flows(results, ways)
+    print_memory(results, ways)
+
+
+def cores() -> tuple[list[int], list[int], list[int]]:
+    """All, one, and the others where there are any."""
     cpus = sorted(os.sched_getaffinity(0))
-    print(f"\nround trip of {FRAME}-byte frames, one in flight, {n} of them, medians of "
-          f"{bench.runs} runs in turns; agent: TLS, WebSocket, CBOR, credits")
-    print(f"{'':<34} {'p50 us':>8} {'p99 us':>8} {'CPU us':>8}")
-    for where, use in (("free", cpus), ("on one core", cpus[-1:])):
-        os.sched_setaffinity(0, use)
-        try:
-            runs = [await one_run(bench, n) for _ in range(bench.runs)]
-        finally:
-            os.sched_setaffinity(0, cpus)
-        for name in runs[0]:
-            times = Times(*(statistics.median(v) for v in zip(*(run[name] for run in runs))))
-            print(f"{where + ': ' + name:<34} {times}", flush=True)
-    _, one = await through_agent(bench, n // 10, 1)
-    _, more = await through_agent(bench, n // 10, 4)
-    print(f"agent's memory: {one / 1024:.1f} MB with 1 session, {more / 1024:.1f} MB with 4")
+    return cpus, cpus[-1:], cpus[:-1] or cpus
 
 
-async def one_run(bench: Any, n: int) -> dict[str, Times]:
-    """All ways once, one after the other."""
-    alone = await through_nothing(bench, n, bench.pair)
-    agent, _ = await through_agent(bench, n, 1)
-    rows = {"alone, TLS": alone, "through the agent": agent,
-            "  the agent adds": added(agent, alone)}
-    if shutil.which("socat"):
-        plain = await through_nothing(bench, n, None)
-        socat = await through_socat(bench, n)
-        rows |= {"alone, TCP": plain, "through socat": socat, "  socat adds": added(socat, plain)}
-    return rows
+async def measure(bench: Any, way: Way, sessions: int, n: int, results: Results) -> None:
+    every, one, rest = cores()
+    async with (agent if way.cloud == "agent" else socat)(bench, way, sessions) as setup:
+        if sessions == 1:
+            for where, cpus in (("one core", one), ("all cores", every)):
+                setup.place(cpus, cpus)
+                results.add("trips", where, way, value=await setup.trips(n))
+        setup.place(one, rest)
+        for direction in ("down", "up"):
+            flow = await setup.flow(direction, sessions, FLOW)
+            results.add("flow", way, sessions, direction, value=flow)
+        memory = sum(memory_kb(pid, "VmRSS") for pid in setup.between)
+        results.add("memory", way, sessions, value=memory)
 
 
-def added(through: Times, alone: Times) -> Times:
-    return Times(through.p50_us - alone.p50_us, through.p99_us - alone.p99_us, through.cpu_us)
+async def measure_nothing(bench: Any, kind: str, n: int, results: Results) -> None:
+    """The ends alone."""
+    every, one, _ = cores()
+    async with AsyncExitStack() as stack:
+        setup = await start_cloud(stack, bench, kind, 1, 1)
+        echo = await start(stack, BUILD / "echo", kind, str(setup.port))
+        setup.others.append(echo.pid)
+        await setup.hear()
+        for where, cpus in (("one core", one), ("all cores", every)):
+            setup.place([], cpus)
+            await setup.command("latency", WARM_UP)
+            results.add("trips", where, kind, value=await setup.trips(n))
 
 
-async def through_agent(bench: Any, n: int, devices: int) -> tuple[Times, int]:
-    """Times of the first of some sessions, all of which carry frames, and the agent's memory."""
+# --- What is in between ---
+
+async def start_cloud(stack: AsyncExitStack, bench: Any, kind: str, sessions: int,
+                      credits: int) -> Setup:
+    cloud = await start(stack, BUILD / "cloud", kind, str(sessions), str(credits), *bench.pair)
+    return Setup(cloud, int(await cloud.stdout.readline()))
+
+
+@asynccontextmanager
+async def agent(bench: Any, way: Way, sessions: int) -> AsyncIterator[Setup]:
     directory = bench.new_directory()
+    l2cap = directory / "l2cap"
     async with AsyncExitStack() as stack:
         bus = stack.enter_context(PrivateBus(directory / "bus"))
-        await start(stack, sys.executable, __file__, "radio", bus.address, str(devices))
-        end = CloudEnd(bench.pair)
-        stack.callback(end.close)
-        agent = BenchAgent(directory, bus, bench.programs, {
-            "uplink": {"url": f"wss://127.0.0.1:{end.port}/", "ca_file": str(bench.ca.cert)}})
-        await agent.start()
-        stack.push_async_callback(agent.stop)
-        pid = agent.process.pid
+        radio = await start(stack, BUILD / "radio", bus.address, str(sessions), l2cap)
+        setup = await start_cloud(stack, bench, "agent", sessions, way.credits)
+        # GATT without the library, for it looks at each socket call.
+        environment = preload_environment(bench.programs, l2cap) if way.bearer == "l2cap" else {}
+        process = BenchAgent(directory, bus, bench.programs, {
+            "uplink": {"url": f"wss://127.0.0.1:{setup.port}/", "ca_file": str(bench.ca.cert)},
+            "relay": {"bearer": way.bearer, "holdoff_ms": 0,
+                      "max_links_per_adapter": max(SESSIONS)}}, environment)
+        await process.start()
+        stack.push_async_callback(process.stop)
+        setup.between, setup.bus = [process.process.pid], bus.pid
+        setup.others += [radio.pid, bus.pid]
+        await setup.hear()
+        yield setup
 
-        def work() -> Times:
-            end.accept()
-            end.welcome()
-            end.wait_for_sessions(devices)
-            return [measure(end, s, n, pid) for s in sorted(end.sessions)][0]
-        return await asyncio.to_thread(work), memory_kb(pid, "VmRSS")
 
-
-async def through_nothing(bench: Any, n: int, pair: Any) -> Times:
-    """The harness alone."""
+@asynccontextmanager
+async def socat(bench: Any, way: Way, sessions: int) -> AsyncIterator[Setup]:
+    sock = bench.new_directory() / "echo"
     async with AsyncExitStack() as stack:
-        end = CloudEnd(pair)
-        stack.callback(end.close)
-        process = await start(stack, sys.executable, __file__, "tls" if pair else "tcp",
-                              str(end.port))
-        await asyncio.to_thread(end.accept)
-        return await asyncio.to_thread(measure, end, 1, n, None)
+        echo = await start(stack, BUILD / "echo", "seqpacket", sock, str(sessions))
+        setup = await start_cloud(stack, bench, way.cloud, sessions, 1)
+        setup.others.append(echo.pid)
+        kind = "TCP-CONNECT" if way.cloud == "tcp" else "OPENSSL-CONNECT"
+        verify = "" if way.cloud == "tcp" else ",verify=0"      # a matter of the handshake alone
+        for _ in range(sessions):
+            process = await asyncio.create_subprocess_exec(
+                "socat", f"-b{FRAME}", f"{kind}:127.0.0.1:{setup.port},nodelay{verify}",
+                f"UNIX-CONNECT:{sock},type={int(socket.SOCK_SEQPACKET)}",
+                preexec_fn=die_with(os.getpid()))
+            stack.push_async_callback(process.wait)
+            stack.callback(process.kill)
+            setup.between.append(process.pid)
+        await setup.hear()
+        yield setup
 
 
-async def through_socat(bench: Any, n: int) -> Times:
-    """The stream bridge that is quickest: it does not keep frames apart."""
-    async with AsyncExitStack() as stack:
-        end = CloudEnd(None)
-        stack.callback(end.close)
-        path = bench.new_directory() / "echo"
-        await start(stack, sys.executable, __file__, "seqpacket", str(path))
-        socat = await asyncio.create_subprocess_exec(
-            "socat", f"TCP-CONNECT:127.0.0.1:{end.port},nodelay",
-            f"UNIX-CONNECT:{path},type={int(socket.SOCK_SEQPACKET)}",
-            preexec_fn=die_with(os.getpid()))
-        try:
-            await asyncio.to_thread(end.accept)
-            return await asyncio.to_thread(measure, end, 1, n, socat.pid)
-        finally:
-            socat.kill()
-            await socat.wait()
+# --- Tables ---
+
+def count(sessions: int) -> str:
+    return f"{sessions} session{'s' * (sessions > 1)}"
 
 
-# --- The other ends ---
-
-def echo(source: socket.socket, sink: socket.socket) -> None:
-    """Until the end of source."""
-    while data := source.recv(65536):
-        sink.sendall(data)
+def ratios(value: float, *others: float | None) -> str:
+    """value as so many times each of the others: those of socat TCP, socat TLS."""
+    return " ".join(f"{value / o:>6.2f}" if o and o > 0 else f"{'-':>6}" for o in others)
 
 
-class EchoChannel(bluez_sim._Channel):
-    """A channel whose device is a thread that blocks, not a reader of the event loop."""
-
-    def acquire_write(self) -> socket.socket:
-        self.write, client = bluez_sim._pair()
-        self._start()
-        return client
-
-    def acquire_notify(self) -> socket.socket:
-        self.notify, client = bluez_sim._pair()
-        self._start()
-        return client
-
-    def _start(self) -> None:
-        if self.write and self.notify:
-            for end in (self.write, self.notify):
-                end.setblocking(True)
-            threading.Thread(target=echo, args=(self.write, self.notify), daemon=True).start()
+def print_trips(results: Results, ways: list[Way], n: int, runs: int) -> None:
+    print(f"\nround trips of {FRAME}-byte frames, one in flight, {n} of them; medians of {runs} "
+          "runs in turns\n'adds': without what the ends take alone, over TCP or TLS; /TCP, /TLS: "
+          "times that of socat\n"
+          f"{'':<35}{'us':>6}{'':>9}{'adds us':>8}{'':>9}{'CPU us':>7}{'ms/MB':>6}  bus us"
+          f" | {'p50':<13} {'adds p50':<13} CPU\n"
+          f"{'':<35}{'p50':>6}{'p99':>9}{'p50':>8}{'p99':>9}{'':>13}{'':>8}"
+          f" | {'/TCP   /TLS':>13} {'/TCP   /TLS':>13} {'/TCP   /TLS':>13}")
+    for where in ("one core", "all cores"):
+        for kind in ("tcp", "tls"):
+            alone = results.get("trips", where, kind)
+            print(f"{where + ', the ends alone, ' + kind.upper():<35}{alone.p50_us:>6.0f}"
+                  f"{alone.p99_us:>9.0f}")
+        for way in ways:
+            print_trip(results, ways, where, way)
 
 
-async def radio(address: str, n: int) -> None:
-    """A simulated BlueZ with devices that ask for a connection."""
-    bluez_sim._Channel = EchoChannel
-    sim = bluez_sim.BluezSim(address)
-    sim.add_adapter(0, "00:AA:01:00:00:00")
-    await sim.start()
-    for _ in range(n):
-        device = bluez_sim.Beacon(uuid.uuid4())
-        device.service_data = b"\x3b" + device.service_data[1:]
-        sim.add_device(device, interval_s=0.2)
-    print("ready", flush=True)
-    await asyncio.Event().wait()
+def added(results: Results, where: str, way: Way) -> tuple[float, float]:
+    trips = results.get("trips", where, way)
+    alone = results.get("trips", where, "tcp" if way is SOCAT else "tls")
+    return trips.p50_us - alone.p50_us, trips.p99_us - alone.p99_us
 
 
-def other_end(kind: str, *arguments: str) -> None:
-    if kind == "radio":
-        asyncio.run(radio(arguments[0], int(arguments[1])))
-        return
-    if kind == "seqpacket":
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        listener.bind(arguments[0])
-        listener.listen()
-        print("ready", flush=True)
-        sock = listener.accept()[0]
-    else:
-        print("ready", flush=True)
-        sock = socket.create_connection(("127.0.0.1", int(arguments[0])))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if kind == "tls":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE     # it is an echo in a bench
-        sock = context.wrap_socket(sock)
-    echo(sock, sock)
+def print_trip(results: Results, ways: list[Way], where: str, way: Way) -> None:
+    socats = [w if w in ways else None for w in (SOCAT, SOCAT_TLS)]
+    trips = results.get("trips", where, way)
+    times = [w and results.get("trips", where, w) for w in socats]
+    adds = added(results, where, way)
+    columns = [ratios(trips.p50_us, *(t and t.p50_us for t in times)),
+               ratios(adds[0], *(w and added(results, where, w)[0] for w in socats)),
+               ratios(trips.cpu_us, *(t and t.cpu_us for t in times))]
+    print(f"{where + ', ' + way.name:<35}{trips.p50_us:>6.0f}{trips.p99_us:>9.0f}"
+          f"{adds[0]:>8.0f}{adds[1]:>9.0f}{trips.cpu_us:>7.1f}"
+          f"{trips.cpu_us * 1e3 / (2 * FRAME):>6.0f}{trips.bus_us:>8.1f} | {' '.join(columns)}",
+          flush=True)
 
 
-if __name__ == "__main__":
-    other_end(*sys.argv[1:])
+def print_flows(results: Results, ways: list[Way]) -> None:
+    print(f"\nthroughput, {FLOW} frames of all sessions together, what is in between on a core of "
+          "its own\nCPU: of it for each MB of frames; bus: of dbus-daemon\n"
+          f"{'':<42}{'frames/s':>9}{'MB/s':>6}{'CPU ms/MB':>10}{'bus':>6}{'busy':>6}"
+          f" | {'frames/s':<13} CPU ms/MB\n{'':<79} | {'/TCP   /TLS':>13} {'/TCP   /TLS':>13}")
+    for direction in ("down", "up"):
+        for sessions in SESSIONS:
+            of = {way: results.get("flow", way, sessions, direction) for way in ways}
+            tcp, tls = of.get(SOCAT), of.get(SOCAT_TLS)
+            for way, flow in of.items():
+                name = f"{direction}, {count(sessions)}, {way.name}"
+                rates = ratios(flow.frames_s, tcp and tcp.frames_s, tls and tls.frames_s)
+                cpus = ratios(flow.cpu_ms, tcp and tcp.cpu_ms, tls and tls.cpu_ms)
+                print(f"{name:<42}{flow.frames_s:>9.0f}{flow.frames_s * FRAME / 1e6:>6.1f}"
+                      f"{flow.cpu_ms:>10.1f}{flow.bus_ms:>6.1f}{flow.busy:>6.0%} | {rates} {cpus}",
+                      flush=True)
+
+
+def print_memory(results: Results, ways: list[Way]) -> None:
+    print("\nresident memory, MB, shared libraries included; socat: of all its processes\n"
+          f"{'':<30}" + "".join(f"{count(s):>12}" for s in SESSIONS))
+    for way in ways:
+        print(f"{way.name:<30}"
+              + "".join(f"{results.kb(way, s) / 1024:>12.1f}" for s in SESSIONS))

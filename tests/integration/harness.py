@@ -117,6 +117,7 @@ class Agent:
         self.log_path = directory / "agent.log"
         self.key = directory / "state/hotspot.key"
         self.process: subprocess.Popen[bytes] | None = None
+        self.prepare = die_with(os.getpid())    # in the process that is to be the agent
         # The bus has another GUID after a restart, and a client would insist on the first one.
         self.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus_address.partition(",guid=")[0]}
         self.options = merge({"state_dir": str(directory / "state"),
@@ -133,7 +134,7 @@ class Agent:
             self.process = subprocess.Popen(
                 [DAEMON, "--foreground", "--log-level", "debug", "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, **self.environment}, preexec_fn=die_with(os.getpid()))
+                env={**os.environ, **self.environment}, preexec_fn=self.prepare)
         while self.process.poll() is None and not await self._answers():
             await asyncio.sleep(0.02)
         assert self.process.poll() is None, self.log

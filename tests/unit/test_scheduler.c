@@ -329,6 +329,8 @@ static void forgets_adapters(void **state)
 	for (unsigned i = 0; i < SCHEDULER_HEARINGS; i++)
 		asker->heard[i].used = false;
 	assert_int_equal(adapter_of_next(&scheduler, 1010, &idle), NONE);
+	assert_int_equal(adapter_of_next(&scheduler, 1000 + SCHEDULER_HEARINGS + 30000, &idle),
+			 NONE);
 	assert_int_equal(scheduler.n, 0);
 	scheduler_done(&scheduler);
 }
@@ -449,6 +451,7 @@ static void wakes_up_for_the_first(void **state)
 	hear_on(&scheduler, 1001, 5, 0, -80);
 	assert_int_equal(next_to_wake(&scheduler, 1001, &idle, &wake_ms), 5);
 	assert_int_equal(wake_ms, asker_of(&scheduler, 4)->ready_ms);
+	hear_on(&scheduler, 3400, 4, 0, -80); /* no other hub has taken it */
 	assert_int_equal(next_to_wake(&scheduler, 3499, &idle, &wake_ms), 4);
 	assert_int_equal(wake_ms, 3500);
 	scheduler_done(&scheduler);
