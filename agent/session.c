@@ -272,7 +272,8 @@ static void on_link_down(void *userdata, enum ble_down why, const char *text)
 	} else if (session->status.state == SESSION_STATE_OPEN) {
 		session->status.failed = why != BLE_DOWN_PEER;
 		start_ending(session, reason);
-		session->draining = !flow_all_sent(&session->flow);
+		/* What was sent over the last connection may have to go again. */
+		session->draining = session->status.suspended || !flow_all_sent(&session->flow);
 		if (!session->status.suspended)
 			loop_timer_start(&session->limit_timer, DRAIN_MS);
 		announce_end(session, why == BLE_DOWN_PEER ? MESSAGE_CLOSE_DISCONNECTED
@@ -366,15 +367,17 @@ static void on_credit(struct session *session, const struct message_credit *cred
 static void on_close(struct session *session, const struct message_close *close)
 {
 	char reason[sizeof(session->reason) + 64];
+	size_t up, down;
 
 	session->close_due = session->draining = false;
+	flow_get_waiting(&session->flow, &up, &down);
 	if (session->status.state == SESSION_STATE_OPEN) {
 		session->status.failed =
 			close->code != MESSAGE_CLOSE_DONE && close->code != MESSAGE_CLOSE_IDLE;
 		snprintf(reason, sizeof(reason), "closed by the cloud (%u)%s%s", close->code,
 			 *close->reason ? ": " : "", close->reason);
 		start_ending(session, reason);
-		if (close->code == MESSAGE_CLOSE_DONE && session->status.frames_down > 0) {
+		if (close->code == MESSAGE_CLOSE_DONE && down + session->status.frames_down > 0) {
 			session->flushing = true;
 			loop_timer_start(&session->limit_timer, FLUSH_MS);
 			pump_down(session);

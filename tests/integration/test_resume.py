@@ -86,8 +86,8 @@ class Transfer:
 
     def tell(self, how):
         show(f"{CUTS} connections {how} in {2 * len(FRAMES) * len(FRAMES[0]) / 1e6:.1f} MB: "
-                f"longest without a frame {self.up.longest_s:.2f} s up, "
-                f"{self.down.longest_s:.2f} s down; {self.session.resent} sent again down")
+             f"longest without a frame {self.up.longest_s:.2f} s up, "
+             f"{self.down.longest_s:.2f} s down; {self.session.resent} sent again down")
 
 
 def l2cap_device():
@@ -305,6 +305,29 @@ async def test_device_goes_meanwhile(directory, l2cap):
         assert [frame for _, frame in session.frames] == [*device.sent, *last]
         await lab.agent.wait_for_status(lambda s: not s["relay"]["sessions"])
         await served_again(lab, device)
+
+
+async def test_device_goes_meanwhile_and_frames_were_lost(directory):
+    """What went over the connection that broke, and never arrived, goes again before CLOSE."""
+    async with running_lab(directory, cloud=KEEPS_OPEN) as lab:
+        await lab.working()
+        [hotspot] = lab.cloud.hotspots.values()
+        device = quiet_device()
+        lab.sim.add_device(device, interval_s=0.05)
+        session = await opened(lab, device)
+        await until(lambda: session.frames_in == 1)
+        hotspot.stall()
+        last = [bytes([n]) * 100 for n in range(5)]
+        lab.sim.send(device, *last)
+        await lab.agent.wait_for_status(lambda s: s["relay"]["sessions"][0]["frames_up"] == 6)
+        await cut(lab)
+        lab.sim.drop_link(device)
+        await lab.agent.wait_for_status(lambda s: s["relay"]["links"] == 0)
+        assert session.frames_in == 1
+        await lab.cloud.start()
+        close = await lab.cloud.wait_for("close", session=session.number)
+        assert (close["code"], close["by"], close["frames_in"]) == (1, "hotspot", 6)
+        assert [frame for _, frame in session.frames] == [*device.sent, *last]
 
 
 async def test_idle_meanwhile(directory):
