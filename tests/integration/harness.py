@@ -7,12 +7,14 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +47,19 @@ figures: list[str] = []     # conftest.py prints them at the end of the run
 def show(figure: str) -> None:
     """A measured value for people, whether the test passes or not."""
     figures.append(figure)
+
+
+ports = iter(random.sample(range(20000, 32000), 5000))
+
+
+def free_port() -> int:
+    """One that no other test takes while its server is down: not of those for outgoing connections."""
+    for port in ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port left")
 
 
 class Ended(NamedTuple):
@@ -276,7 +291,8 @@ async def running_lab(directory: Path, options: dict[str, Any] | None = None,
     lab.sim = BluezSim(lab.bus.address, l2cap_path=directory / "l2cap.sock")
     lab.sim.add_adapter(0, "00:AA:01:00:00:00")
     lab.cloud = Cloud(*(pair(directory, lab.ca) if pair else lab.pair),
-                      **{"state": directory / "cloud", "record_raw": True, **(cloud or {})})
+                      **{"state": directory / "cloud", "record_raw": True, "port": free_port(),
+                         **(cloud or {})})
     try:
         if start_sim:
             await lab.sim.start()

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from harness import PROGRAMS, ROOT, until
 def children_of(pid: int) -> set[int]:
     """The processes that pid started, and those that they did."""
     found = set()
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in path.read_text().split():
-            found |= {int(child)} | children_of(int(child))
+    # A process or a thread may end meanwhile, and has no children then.
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in path.read_text().split():
+                found |= {int(child)} | children_of(int(child))
     return found
 
 
