@@ -149,6 +149,7 @@ static size_t encode_stats(struct agent *agent, uint8_t *buf, size_t size)
 		{"sessions_started", relay.started},
 		{"sessions_served", relay.served},
 		{"sessions_failed", relay.failed},
+		{"sessions_broken", relay.broken},
 		{"sessions_resumed", relay.resumed},
 		{"frames_up", relay.frames_up},
 		{"frames_down", relay.frames_down},

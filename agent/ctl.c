@@ -2,8 +2,10 @@
 /* blecon-hotspotctl: asks the daemon's status socket, and prints the answer for people. */
 #include <errno.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -16,7 +18,9 @@
 #define DEFAULT_SOCKET "/run/blecon-hotspot/status.sock"
 #define TIMEOUT_S      5
 #define ANSWER_MAX     (64u << 20)
-#define QUEUE_SHOWN    5 /* devices that ask, of a screen of 24 lines */
+/* Of a screen of 24 lines. */
+#define SESSIONS_SHOWN 4
+#define QUEUE_SHOWN    3
 
 enum exit_code {
 	EXIT_OK = 0,
@@ -163,144 +167,229 @@ static const char *duration(double s, char ret[24])
 	return ret;
 }
 
+static const char *plural(int64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
+/* Columns of the terminal; without one lines are as long as they are. */
+static size_t columns(void)
+{
+	struct winsize size = {0};
+
+	if (!isatty(STDOUT_FILENO))
+		return SIZE_MAX;
+	ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+	return size.ws_col > 40 ? size.ws_col : 80;
+}
+
+/* One line, continued where it is too long on lines that are indented. */
+static void print_line(int indent, const char *fmt, ...) _printf_(2, 3);
+
+static void print_line(int indent, const char *fmt, ...)
+{
+	_cleanup_free_ char *line = NULL;
+	size_t width = columns(), used = 0;
+	char *rest = NULL;
+	va_list args;
+	int r;
+
+	va_start(args, fmt);
+	r = vasprintf(&line, fmt, args);
+	va_end(args);
+	if (r < 0) {
+		line = NULL;
+		return;
+	}
+	rest = line;
+	while (strlen(rest) + used > width) {
+		size_t n = width - used;
+
+		while (n > 0 && rest[n] != ' ')
+			n--;
+		if (n == 0)
+			n = strcspn(rest, " ");
+		printf("%.*s\n", (int)n, rest);
+		rest += n + strspn(rest + n, " ");
+		used = *rest ? (size_t)printf("%*s", indent, "") : 0;
+	}
+	puts(rest);
+}
+
+#define INDENT 11 /* of what belongs to a line with a heading */
+
 /* What is done about an adapter that hears nothing. */
 static void print_supervisor(struct json_object *s)
 {
-	char t[24];
+	int64_t restarts = number(s, "restarts"), cycles = number(s, "power_cycles");
+	char t[24], u[24];
 
 	if (!s || strcmp(text(s, "step"), "watching") == 0)
 		return;
-	printf("           %s\n", text(s, "cause"));
-	printf("           %s %s ago", text(s, "step"), duration(seconds(s, "step_s"), t));
-	if (seconds(s, "next_in_s") > 0)
-		printf(", next in %s", duration(seconds(s, "next_in_s"), t));
-	printf("; %lld restarts, %lld power cycles\n", (long long)number(s, "restarts"),
-	       (long long)number(s, "power_cycles"));
+	print_line(INDENT, "%*s%s", INDENT, "", text(s, "cause"));
+	duration(seconds(s, "next_in_s"), u);
+	print_line(INDENT, "%*s%s %s ago%s%s; %lld restart%s, %lld power cycle%s", INDENT, "",
+		   text(s, "step"), duration(seconds(s, "step_s"), t),
+		   seconds(s, "next_in_s") > 0 ? ", next step in " : "",
+		   seconds(s, "next_in_s") > 0 ? u : "", (long long)restarts, plural(restarts),
+		   (long long)cycles, plural(cycles));
+}
+
+static void print_adapter(struct json_object *a)
+{
+	char t[24], u[32] = "";
+
+	if (!truth(a, "used")) {
+		printf("  %-8s %s  not used\n", text(a, "name"), text(a, "address"));
+		return;
+	}
+	if (has(a, "last_advert_s"))
+		snprintf(u, sizeof(u), ", last %s ago", duration(seconds(a, "last_advert_s"), t));
+	print_line(INDENT, "  %-8s %s  %s%s; %lld advert%s%s", text(a, "name"), text(a, "address"),
+		   text(a, "state"), truth(a, "monitor") ? " with monitor" : "",
+		   (long long)number(a, "adverts"), plural(number(a, "adverts")), u);
+	if (has(a, "reason"))
+		print_line(INDENT, "%*s%s", INDENT, "", text(a, "reason"));
+	print_supervisor(get(a, "supervisor"));
 }
 
 static void print_bluetooth(struct json_object *bluetooth)
 {
 	struct json_object *adapters = get(bluetooth, "adapters");
+	size_t n = json_object_array_length(adapters);
 	char t[24];
 
-	printf("bluetooth  %s for %s", text(bluetooth, "state"),
-	       duration(seconds(bluetooth, "since_s"), t));
-	if (has(bluetooth, "reason"))
-		printf(": %s", text(bluetooth, "reason"));
-	putchar('\n');
-	for (size_t i = 0; i < json_object_array_length(adapters); i++) {
-		struct json_object *a = json_object_array_get_idx(adapters, i);
-
-		printf("  %-8s %s  ", text(a, "name"), text(a, "address"));
-		if (!truth(a, "used")) {
-			puts("not used");
-			continue;
-		}
-		printf("%s%s%s%s; %lld adverts", text(a, "state"),
-		       truth(a, "monitor") ? " with monitor" : "", has(a, "reason") ? ": " : "",
-		       text(a, "reason"), (long long)number(a, "adverts"));
-		if (has(a, "last_advert_s"))
-			printf(", last %s ago", duration(seconds(a, "last_advert_s"), t));
-		putchar('\n');
-		print_supervisor(get(a, "supervisor"));
-	}
+	/* The adapters say for themselves what is wrong with them. */
+	print_line(INDENT, "bluetooth  %s for %s%s%s", text(bluetooth, "state"),
+		   duration(seconds(bluetooth, "since_s"), t),
+		   n == 0 && has(bluetooth, "reason") ? ": " : "",
+		   n == 0 ? text(bluetooth, "reason") : "");
+	for (size_t i = 0; i < n; i++)
+		print_adapter(json_object_array_get_idx(adapters, i));
 }
 
 static void print_uplink(struct json_object *uplink)
 {
+	bool up = strcmp(text(uplink, "state"), "up") == 0;
 	char t[24];
 
 	printf("uplink     %s for %s", text(uplink, "state"),
 	       duration(seconds(uplink, "since_s"), t));
 	if (has(uplink, "retry_in_s"))
 		printf(", next attempt in %s", duration(seconds(uplink, "retry_in_s"), t));
+	if (has(uplink, "reconnect_in_s"))
+		printf(", reconnects in %s as the cloud asked",
+		       duration(seconds(uplink, "reconnect_in_s"), t));
 	putchar('\n');
 	if (*text(uplink, "url"))
-		printf("  url      %s%s%s%s\n", text(uplink, "url"),
-		       has(uplink, "address") ? " (" : "", text(uplink, "address"),
-		       has(uplink, "address") ? ")" : "");
+		print_line(INDENT, "  url      %s%s%s%s", text(uplink, "url"),
+			   has(uplink, "address") ? " (" : "", text(uplink, "address"),
+			   has(uplink, "address") ? ")" : "");
 	if (has(uplink, "hotspot_name"))
-		printf("  name     %s\n", text(uplink, "hotspot_name"));
+		print_line(INDENT, "  name     %s", text(uplink, "hotspot_name"));
 	if (has(uplink, "rtt_us"))
 		printf("  ping     %.1f ms\n", (double)number(uplink, "rtt_us") / 1000);
 	if (has(uplink, "error"))
-		printf("  error    %s ago: %s\n", duration(seconds(uplink, "error_s"), t),
-		       text(uplink, "error"));
-	printf("  connects %lld of %lld attempts\n", (long long)number(uplink, "connects"),
-	       (long long)number(uplink, "attempts"));
+		print_line(INDENT, "  %s %s ago: %s", up ? "was down" : "error   ",
+			   duration(seconds(uplink, "error_s"), t), text(uplink, "error"));
+	printf("  connects %lld of %lld attempt%s\n", (long long)number(uplink, "connects"),
+	       (long long)number(uplink, "attempts"), plural(number(uplink, "attempts")));
 }
 
 static void print_sightings(struct json_object *s)
 {
+	int64_t pending = number(s, "pending");
 	char t[24];
 
-	printf("sightings  %lld devices present, %lld known; %lld adverts heard, %lld reported\n",
-	       (long long)number(s, "present"), (long long)number(s, "devices"),
-	       (long long)number(s, "adverts"), (long long)number(s, "reported"));
-	printf("  pending  %lld devices wait for the next report", (long long)number(s, "pending"));
+	printf("sightings  %lld device%s present, %lld known; %lld adverts heard, %lld reported\n",
+	       (long long)number(s, "present"), plural(number(s, "present")),
+	       (long long)number(s, "devices"), (long long)number(s, "adverts"),
+	       (long long)number(s, "reported"));
+	printf("  pending  %lld device%s for the next report", (long long)pending, plural(pending));
 	if (has(s, "unacknowledged_s"))
 		printf(", one batch not acknowledged for %s",
 		       duration(seconds(s, "unacknowledged_s"), t));
 	putchar('\n');
 	if (number(s, "evicted") > 0)
-		printf("  evicted  %lld devices (devices.max), with %lld adverts not reported\n",
-		       (long long)number(s, "evicted"), (long long)number(s, "evicted_adverts"));
+		print_line(INDENT,
+			   "  evicted  %lld devices (devices.max), with %lld adverts not reported",
+			   (long long)number(s, "evicted"),
+			   (long long)number(s, "evicted_adverts"));
 }
 
 static void print_session(struct json_object *s)
 {
-	char t[24];
+	char t[24], u[24], kept[64] = "";
 
+	if (truth(s, "suspended"))
+		snprintf(kept, sizeof(kept), ", kept %s more without an uplink",
+			 duration(seconds(s, "expires_in_s"), u));
 	printf("  %s\n", text(s, "device_url"));
-	printf("    %s for %s on %s%s%s, frames %lld up %lld down%s%s\n", text(s, "state"),
-	       duration(seconds(s, "since_s"), t), text(s, "adapter"),
-	       has(s, "bearer") ? " over " : "", text(s, "bearer"),
-	       (long long)number(s, "frames_up"), (long long)number(s, "frames_down"),
-	       truth(s, "suspended") ? ", waits for the uplink" : "",
-	       truth(s, "held") ? ", held back" : "");
+	print_line(4, "    %s for %s on %s%s%s, frames %lld up %lld down%s%s", text(s, "state"),
+		   duration(seconds(s, "since_s"), t), text(s, "adapter"),
+		   has(s, "bearer") ? " over " : "", text(s, "bearer"),
+		   (long long)number(s, "frames_up"), (long long)number(s, "frames_down"), kept,
+		   truth(s, "held") ? ", device held back as the cloud is slow" : "");
 	if (has(s, "reason"))
-		printf("    %s\n", text(s, "reason"));
+		print_line(4, "    %s", text(s, "reason"));
 }
 
-static void print_asker(struct json_object *a)
+/* How it is heard, and what else keeps it waiting. */
+static void print_asker(struct json_object *a, int64_t floor_dbm)
 {
-	char t[24];
+	char t[24], hearing[64] = "", weak[64] = "", again[64] = "";
 
+	if (has(a, "rssi_dbm"))
+		snprintf(hearing, sizeof(hearing), " %lld dBm", (long long)number(a, "rssi_dbm"));
+	if (strcmp(text(a, "wait"), "weak") == 0)
+		snprintf(weak, sizeof(weak), ", relay.rssi_floor_dbm is %lld",
+			 (long long)floor_dbm);
+	if (has(a, "retry_in_s"))
+		snprintf(again, sizeof(again), ", failed %lld time%s, again in %s",
+			 (long long)number(a, "failures"), plural(number(a, "failures")),
+			 duration(seconds(a, "retry_in_s"), t));
 	printf("  %s %s for %s\n", text(a, "device_url"), text(a, "wait"),
 	       duration(seconds(a, "since_s"), t));
-	if (has(a, "retry_in_s"))
-		printf("    again in %s", duration(seconds(a, "retry_in_s"), t));
+	print_line(4, "    %s%s%s%s%s", text(a, "adapter"), hearing,
+		   truth(a, "announces") ? ", announces itself" : "", weak, again);
 	if (has(a, "failure"))
-		printf("%s%s", has(a, "retry_in_s") ? "; " : "    ", text(a, "failure"));
-	if (has(a, "retry_in_s") || has(a, "failure"))
-		putchar('\n');
+		print_line(4, "    %s", text(a, "failure"));
 }
 
 static void print_relay(struct json_object *relay)
 {
 	struct json_object *sessions = get(relay, "sessions"), *queue = get(relay, "queue");
-	size_t shown = json_object_array_length(queue);
+	size_t n_sessions = json_object_array_length(sessions);
+	size_t n_queue = json_object_array_length(queue);
+	int64_t asking = number(relay, "queued");
 
-	if (shown > QUEUE_SHOWN)
-		shown = QUEUE_SHOWN;
-	printf("sessions   %lld links of at most %lld; %lld started, %lld served, %lld failed\n",
-	       (long long)number(relay, "links"), (long long)number(relay, "max_links"),
-	       (long long)number(relay, "started"), (long long)number(relay, "served"),
-	       (long long)number(relay, "failed"));
-	for (size_t i = 0; i < json_object_array_length(sessions); i++)
+	if (number(relay, "max_links") == 0) {
+		puts("sessions   none: relay.max_links is 0");
+		return;
+	}
+	print_line(INDENT,
+		   "sessions   %lld of %lld links; %lld started: %lld served, %lld broken off, "
+		   "%lld failed",
+		   (long long)number(relay, "links"), (long long)number(relay, "slots"),
+		   (long long)number(relay, "started"), (long long)number(relay, "served"),
+		   (long long)number(relay, "broken"), (long long)number(relay, "failed"));
+	for (size_t i = 0; i < n_sessions && i < SESSIONS_SHOWN; i++)
 		print_session(json_object_array_get_idx(sessions, i));
-	printf("queue      %lld devices ask\n", (long long)number(relay, "queued"));
-	for (size_t i = 0; i < shown; i++)
-		print_asker(json_object_array_get_idx(queue, i));
-	if ((size_t)number(relay, "queued") > shown)
-		printf("  and %lld more\n", (long long)number(relay, "queued") - (long long)shown);
+	if (n_sessions > SESSIONS_SHOWN)
+		printf("  and %zu more: --json\n", n_sessions - SESSIONS_SHOWN);
+	printf("queue      %lld device%s ask%s\n", (long long)asking, plural(asking),
+	       asking == 1 ? "s" : "");
+	for (size_t i = 0; i < n_queue && i < QUEUE_SHOWN; i++)
+		print_asker(json_object_array_get_idx(queue, i), number(relay, "rssi_floor_dbm"));
+	if (asking > QUEUE_SHOWN)
+		printf("  and %lld more: --json\n", (long long)asking - QUEUE_SHOWN);
 }
 
 static int print_status(struct json_object *o)
 {
 	char t[24];
 
-	printf("%s\n", text(o, "summary"));
+	print_line(2, "%s", text(o, "summary"));
 	printf("hotspot    %s, version %s, up %s\n", text(o, "hotspot_id"), text(o, "version"),
 	       duration(seconds(o, "uptime_s"), t));
 	print_bluetooth(get(o, "bluetooth"));
@@ -320,6 +409,13 @@ static int stronger_first(const void *a, const void *b)
 	int64_t x = strength(*(struct json_object **)a), y = strength(*(struct json_object **)b);
 
 	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static char presence(struct json_object *device)
+{
+	if (truth(device, "connected"))
+		return 'c';
+	return strcmp(text(device, "state"), "lost") == 0 ? 'l' : '-';
 }
 
 static int print_devices(struct json_object *o)
@@ -342,12 +438,13 @@ static int print_devices(struct json_object *o)
 		else
 			fputs("   -", stdout);
 		printf(" %-6s %6lld %c%c%c %s\n", duration(seconds(d, "last_s"), t),
-		       (long long)number(d, "count"),
-		       strcmp(text(d, "state"), "lost") == 0 ? 'l' : '-',
-		       truth(d, "asks") ? 'a' : '-', truth(d, "announces") ? 'n' : '-',
-		       text(d, "device_url"));
+		       (long long)number(d, "count"), presence(d), truth(d, "asks") ? 'a' : '-',
+		       truth(d, "announces") ? 'n' : '-', text(d, "device_url"));
+		if (number(d, "failures") > 0)
+			print_line(5, "     failed %s ago: %s",
+				   duration(seconds(d, "failure_s"), t), text(d, "failure"));
 	}
-	puts("FLG: l lost, a asks for a connection, n announces itself");
+	puts("FLG: l lost, c connected, a asks for a connection, n announces itself");
 	return EXIT_OK;
 }
 

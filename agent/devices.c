@@ -110,13 +110,13 @@ static void unlink_device(struct devices *devices, struct device *device)
 	devices->counters.known--;
 }
 
-/* Makes room: the one heard least recently goes, but never out of a batch under way. */
+/* Makes room: the one heard least recently goes, but never out of a batch or a session. */
 static bool evict(struct devices *devices)
 {
 	LIST_FOREACH (l, &devices->seen) {
 		struct device *device = LIST_ENTRY(l, struct device, seen);
 
-		if (device->in_batch)
+		if (device->in_batch || device->connected)
 			continue;
 		devices->counters.evicted++;
 		devices->counters.evicted_adverts += device->pending.count;
@@ -255,16 +255,32 @@ void device_failed(struct device *device, uint64_t now_ms, uint32_t wait_ms, con
 
 uint64_t devices_expire(struct devices *devices, uint64_t now_ms)
 {
+	uint64_t next_ms = UINT64_MAX;
+
 	LIST_FOREACH (l, &devices->seen) {
 		struct device *device = LIST_ENTRY(l, struct device, seen);
 
 		if (device->state == DEVICE_STATE_LOST)
 			continue;
+		if (device->connected) {
+			next_ms = MIN(next_ms, now_ms + devices->lost_after_ms);
+			continue;
+		}
 		if (device->last_ms + devices->lost_after_ms > now_ms)
-			return device->last_ms + devices->lost_after_ms;
+			return MIN(next_ms, device->last_ms + devices->lost_after_ms);
 		lose(devices, device);
 	}
-	return UINT64_MAX;
+	return next_ms;
+}
+
+void devices_connected(struct devices *devices, struct device *device, uint64_t now_ms,
+		       bool connected)
+{
+	device->connected = connected;
+	/* It was there until now. */
+	device->last_ms = now_ms;
+	list_remove(&device->seen);
+	list_append(&devices->seen, &device->seen);
 }
 
 bool devices_urgent(const struct devices *devices)

@@ -59,6 +59,7 @@ struct device {
 	struct device_span sent; /* in the batch */
 
 	/* Of the relay. */
+	bool connected; /* so it does not advertise, and is not lost for that */
 	enum ble_bearers bearers; /* which are worth trying */
 	unsigned failures; /* in a row */
 	uint64_t failed_ms; /* the last one */
@@ -83,12 +84,15 @@ void devices_free(struct devices *devices);
  * all entries are in the batch. A device that is new or back, or whose flags changed, is urgent. */
 struct device *devices_heard(struct devices *devices, uint64_t now_ms,
 			     const struct ble_advert *advert);
+/* It is connected, or no longer. */
+void devices_connected(struct devices *devices, struct device *device, uint64_t now_ms,
+		       bool connected);
 /* A connection with it came to nothing; not again for wait_ms. */
 void device_failed(struct device *device, uint64_t now_ms, uint32_t wait_ms, const char *reason);
 /* NULL for none. */
 struct device *devices_find(struct devices *devices, const uint8_t device_id[16]);
-/* Marks what was silent for too long as lost. Returns when to ask again, UINT64_MAX for not before
- * the next advert. */
+/* Marks what was silent for too long, and is not connected, as lost. Returns when to ask again,
+ * UINT64_MAX for not before the next advert. */
 uint64_t devices_expire(struct devices *devices, uint64_t now_ms);
 bool devices_urgent(const struct devices *devices);
 

@@ -45,10 +45,13 @@ static void on_want_write(void *userdata)
 }
 
 /* Not at once: whoever tells us is in the middle of something. */
-static void on_connected(void *userdata)
+static void on_connected(void *userdata, const uint8_t device_id[16], bool connected)
 {
 	struct relay *relay = userdata;
+	struct device *device = devices_find(relay->devices, device_id);
 
+	if (device)
+		devices_connected(relay->devices, device, util_now_ms(), connected);
 	loop_timer_start(&relay->run_timer, 0);
 }
 
@@ -99,6 +102,8 @@ static void account(struct relay *relay, const struct session_status *s)
 	relay->counters.resumed += s->resumed;
 	if (s->failed)
 		relay->counters.failed++;
+	else if (s->broken)
+		relay->counters.broken++;
 	else if (s->was_up)
 		relay->counters.served++;
 	if (device)
@@ -312,7 +317,7 @@ void relay_up(struct relay *relay, const struct message_settings *settings)
 
 		session_get_status(relay->sessions[i], &status);
 		found = message_find_resume(&settings->resume, status.id, &wanted);
-		session_resume(relay->sessions[i], found ? &wanted : NULL, relay->next_id++,
+		session_resume(relay->sessions[i], found ? &wanted : NULL, &relay->next_id,
 			       relay->credits);
 	}
 	run(relay);

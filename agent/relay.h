@@ -29,7 +29,8 @@ struct relay_config {
 };
 
 struct relay_counters {
-	uint64_t started, served, failed; /* sessions; served: ended without a failure */
+	uint64_t started, served, failed; /* sessions; served: ended by one of their two ends */
+	uint64_t broken; /* sessions ended in the middle: idle, too long, without an uplink */
 	uint64_t resumed; /* times a session went on over a new connection */
 	uint64_t turned_away; /* adverts of devices for which there was no room in the queue */
 	uint64_t frames_up, frames_down, bytes_up, bytes_down; /* of ended sessions */

@@ -115,8 +115,10 @@ void session_end(struct session *session, enum message_close_code code, const ch
 static void lose_cloud(struct session *session, const char *reason)
 {
 	session->close_due = session->draining = false;
-	if (session->status.state < SESSION_STATE_ENDING)
+	if (session->status.state < SESSION_STATE_ENDING) {
+		session->status.broken = true;
 		start_ending(session, reason);
+	}
 	let_go(session);
 	check_ended(session);
 }
@@ -132,6 +134,7 @@ static void on_idle(void *userdata)
 	size_t up, down;
 
 	flow_get_waiting(&session->flow, &up, &down);
+	session->status.broken = true;
 	if (down > 0)
 		session_end(session, MESSAGE_CLOSE_RADIO, "the radio takes no frames");
 	else if (!flow_all_sent(&session->flow))
@@ -146,6 +149,7 @@ static void on_limit(void *userdata)
 	struct session *session = userdata;
 
 	if (session->status.state == SESSION_STATE_OPEN) {
+		session->status.broken = true;
 		session_end(session, MESSAGE_CLOSE_IDLE, "open for too long");
 	} else if (session->draining) {
 		session->draining = false;
@@ -207,7 +211,7 @@ static void on_link_connected(void *userdata)
 	session->status.was_connected = true;
 	if (session->status.state == SESSION_STATE_CONNECTING)
 		session_set_state(session, SESSION_STATE_OPENING);
-	session->owner->on_connected(session->owner->userdata);
+	session->owner->on_connected(session->owner->userdata, session->status.device_id, true);
 }
 
 static void on_link_up(void *userdata, enum ble_bearer bearer, size_t max_frame, unsigned channels)
@@ -264,6 +268,9 @@ static void on_link_down(void *userdata, enum ble_down why, const char *text)
 
 	session->link = NULL;
 	session->status.has_link = false;
+	if (session->status.was_connected)
+		session->owner->on_connected(session->owner->userdata, session->status.device_id,
+					     false);
 	snprintf(reason, sizeof(reason), "%s: %s", ble_down_name(why), text);
 	if (session->status.state == SESSION_STATE_CONNECTING ||
 	    session->status.state == SESSION_STATE_OPENING) {
@@ -505,6 +512,7 @@ void session_suspend(struct session *session, uint64_t window_ms)
 	loop_timer_stop(&session->idle_timer);
 	if (session->draining)
 		loop_timer_stop(&session->limit_timer);
+	session->status.expires_ms = util_now_ms() + window_ms;
 	loop_timer_start(&session->resume_timer, window_ms);
 }
 
@@ -525,15 +533,15 @@ bool session_want(struct session *session, struct message_resume *ret)
 }
 
 /* The cloud has answered nothing, so it may never have heard of it. */
-static void open_again(struct session *session, uint32_t new_id)
+static void open_again(struct session *session, uint32_t *next_id)
 {
-	log_debug("session %u: opened again as %u", session->status.id, new_id);
-	session->status.id = new_id;
+	log_debug("session %u: opened again as %u", session->status.id, *next_id);
+	session->status.id = (*next_id)++;
 	session->opened = false;
 	session->open_due = true;
 }
 
-void session_resume(struct session *session, const struct message_resume *wanted, uint32_t new_id,
+void session_resume(struct session *session, const struct message_resume *wanted, uint32_t *next_id,
 		    uint32_t credits)
 {
 	if (!session->status.suspended || session->status.state == SESSION_STATE_ENDED)
@@ -555,7 +563,7 @@ void session_resume(struct session *session, const struct message_resume *wanted
 		return;
 	} else {
 		if (is_shared(session))
-			open_again(session, new_id);
+			open_again(session, next_id);
 		flow_restart(&session->flow, credits);
 	}
 	hold(session);

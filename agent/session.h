@@ -33,7 +33,8 @@ struct session_config {
 
 struct session_owner {
 	void (*want_write)(void *userdata); /* session_next_message has something */
-	void (*on_connected)(void *userdata); /* its adapter is free for another attempt */
+	/* It has its device's connection, so the adapter is free for another attempt; or had it. */
+	void (*on_connected)(void *userdata, const uint8_t device_id[16], bool connected);
 	void (*on_ended)(void *userdata); /* a session is in SESSION_STATE_ENDED; not freed yet */
 	void *userdata; /* not owned */
 };
@@ -47,10 +48,12 @@ struct session_status {
 	bool has_link; /* it takes one of the radio's slots */
 	bool accepted; /* by the cloud */
 	bool suspended; /* the uplink is down */
+	uint64_t expires_ms; /* monotonic, until when it waits for it, where suspended */
 	unsigned resumed; /* times it went on over a new connection */
 	bool was_connected; /* the device was, its channels or not */
 	bool was_up; /* the link came up */
 	bool failed; /* ended for a reason that makes an early retry pointless */
+	bool broken; /* ended in the middle, for another reason than the two ends' */
 	enum ble_bearer bearer;
 	size_t max_frame;
 	unsigned channels;
@@ -92,8 +95,8 @@ void session_end(struct session *session, enum message_close_code code, const ch
 void session_suspend(struct session *session, uint64_t window_ms);
 /* For HELLO. Returns whether there is something to go on with. */
 bool session_want(struct session *session, struct message_resume *ret);
-/* The uplink is up again. wanted: what the cloud said of the session, or NULL. new_id: where it has
- * to be opened again; credits: of each side then. */
-void session_resume(struct session *session, const struct message_resume *wanted, uint32_t new_id,
+/* The uplink is up again. wanted: what the cloud said of the session, or NULL. next_id: taken where it
+ * has to be opened again; credits: of each side then. */
+void session_resume(struct session *session, const struct message_resume *wanted, uint32_t *next_id,
 		    uint32_t credits);
 void session_get_status(const struct session *session, struct session_status *ret);

@@ -63,7 +63,7 @@ static bool valid_adapter(const char *value, const char **ret_what)
 	unsigned byte[6], index;
 	int end = 0;
 
-	*ret_what = "no adapter is called so";
+	*ret_what = "no adapter has such a name";
 	/* sscanf by itself would take spaces and signs too. */
 	if (strspn(value, "hci0123456789") == strlen(value))
 		return sscanf(value, "hci%3u%n", &index, &end) == 1 && !value[end] &&
@@ -288,7 +288,7 @@ static int add_item(const struct place *place, const struct option *o, struct se
 	if (r < 0)
 		return r;
 	if (list_has(list, item))
-		return refuse(place, "\"%s\" stands there twice", item);
+		return refuse(place, "\"%s\" is listed twice", item);
 	list->items[list->n++] = TAKE_PTR(item);
 	return 0;
 }

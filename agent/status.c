@@ -133,6 +133,8 @@ static struct json_object *uplink_json(const struct uplink_status *s, uint64_t n
 		add_text(o, "address", s->address);
 	if (s->retry_ms != 0)
 		add_seconds(o, "retry_in_s", now_ms, s->retry_ms);
+	if (s->reconnect_ms != 0)
+		add_seconds(o, "reconnect_in_s", now_ms, s->reconnect_ms);
 	if (*s->error) {
 		add_text(o, "error", s->error);
 		add_seconds(o, "error_s", s->error_ms, now_ms);
@@ -188,6 +190,8 @@ static void add_session(void *userdata, const struct session_status *s)
 	add_adapter(o, s->adapter);
 	add_bool(o, "accepted", s->accepted);
 	add_bool(o, "suspended", s->suspended);
+	if (s->suspended)
+		add_seconds(o, "expires_in_s", util_now_ms(), s->expires_ms);
 	add_number(o, "resumed", s->resumed);
 	if (s->was_up) {
 		add_text(o, "bearer", ble_bearer_name(s->bearer));
@@ -199,6 +203,7 @@ static void add_session(void *userdata, const struct session_status *s)
 	add_number(o, "frames_down", s->frames_down);
 	add_number(o, "bytes_up", s->bytes_up);
 	add_number(o, "bytes_down", s->bytes_down);
+	/* Until the cloud has said that it has them. */
 	add_number(o, "waiting_up", s->waiting_up);
 	add_number(o, "waiting_down", s->waiting_down);
 	add_bool(o, "held", s->held);
@@ -209,6 +214,7 @@ static void add_session(void *userdata, const struct session_status *s)
 
 struct queue {
 	const struct agent *agent;
+	bool up; /* the uplink is */
 	struct json_object *array;
 };
 
@@ -224,12 +230,18 @@ static void add_asker(void *userdata, const struct scheduler_asker *asker, enum 
 		return;
 	o = json_object_new_object();
 	add_device_url(o, asker->device_id);
-	add_text(o, "wait", scheduler_wait_name(wait));
-	add_seconds(o, "since_s", asker->since_ms, now_ms);
+	add_text(o, "wait",
+		 wait == SCHEDULER_CLOSED && queue->up ? "reconnect" : scheduler_wait_name(wait));
+	/* In back-off it has not lined up again yet. */
+	add_seconds(o, "since_s",
+		    wait == SCHEDULER_BACKOFF && device ? device->failed_ms : asker->since_ms,
+		    now_ms);
 	if (wait == SCHEDULER_BACKOFF)
 		add_seconds(o, "retry_in_s", now_ms, asker->retry_ms);
-	if (device && device->failures > 0 && device->failure)
+	if (device && device->failures > 0 && device->failure) {
+		add_number(o, "failures", device->failures);
 		add_text(o, "failure", device->failure);
+	}
 	add_bool(o, "announces", asker->announces);
 	if (on) {
 		add_adapter(o, on->adapter);
@@ -238,11 +250,22 @@ static void add_asker(void *userdata, const struct scheduler_asker *asker, enum 
 	json_object_array_add(queue->array, o);
 }
 
-static struct json_object *relay_json(const struct agent *agent)
+/* Links there can be with the adapters there are. */
+static unsigned slots(const struct ble_status *ble, const struct scheduler_config *config)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < ble->n_adapters; i++)
+		n += ble->adapters[i].used ? config->max_links_per_adapter : 0;
+	return MIN(n, config->max_links);
+}
+
+static struct json_object *relay_json(const struct agent *agent, const struct ble_status *ble,
+				      bool up)
 {
 	struct json_object *o = json_object_new_object();
 	struct json_object *sessions = json_object_new_array();
-	struct queue queue = {agent, json_object_new_array()};
+	struct queue queue = {agent, up, json_object_new_array()};
 	const struct scheduler *scheduler = relay_scheduler(agent->relay);
 	struct scheduler_load load;
 	struct relay_counters c;
@@ -252,13 +275,16 @@ static struct json_object *relay_json(const struct agent *agent)
 	relay_each(agent->relay, add_session, sessions);
 	scheduler_each(scheduler, util_now_ms(), &load, add_asker, &queue);
 	add_number(o, "links", load.links);
+	add_number(o, "slots", slots(ble, &scheduler->config));
 	add_number(o, "max_links", scheduler->config.max_links);
 	add_number(o, "max_links_per_adapter", scheduler->config.max_links_per_adapter);
+	add_signed(o, "rssi_floor_dbm", scheduler->config.rssi_floor_dbm);
 	add_number(o, "queued", scheduler->n);
 	add_number(o, "turned_away", c.turned_away);
 	add_number(o, "started", c.started);
 	add_number(o, "served", c.served);
 	add_number(o, "failed", c.failed);
+	add_number(o, "broken", c.broken);
 	add_number(o, "resumed", c.resumed);
 	add_number(o, "frames_up", c.frames_up);
 	add_number(o, "frames_down", c.frames_down);
@@ -324,11 +350,18 @@ static void describe_part(const struct ble_status *s, char *ret, size_t size)
 	}
 }
 
-static void summarise_working(const struct ble_status *ble, const struct devices_counters *devices,
-			      char *ret, size_t size)
+static void count_failing(void *userdata, const struct device *device)
+{
+	if (device->state != DEVICE_STATE_LOST && device->failures > 0)
+		++*(unsigned *)userdata;
+}
+
+static void summarise_working(const struct agent *agent, const struct ble_status *ble,
+			      const struct devices_counters *devices, char *ret, size_t size)
 {
 	char part[512];
 	bool any = devices->known > 0;
+	unsigned failing = 0;
 
 	describe_part(ble, part, sizeof(part));
 	if (any)
@@ -339,11 +372,17 @@ static void summarise_working(const struct ble_status *ble, const struct devices
 	if (*part)
 		snprintf(ret + strlen(ret), size - strlen(ret), "; %s %s", any ? "but" : "and",
 			 part);
+	devices_each(agent->devices, count_failing, &failing);
+	if (failing > 0)
+		snprintf(ret + strlen(ret), size - strlen(ret),
+			 "; %s %u device%s could not be connected: see devices",
+			 *part ? "and" : "but", failing, failing == 1 ? "" : "s");
 }
 
 /* Whether it works, and if not why, in one line. */
-static bool summarise(const struct ble_status *ble, const struct uplink_status *uplink,
-		      const struct devices_counters *devices, char *ret, size_t size)
+static bool summarise(const struct agent *agent, const struct ble_status *ble,
+		      const struct uplink_status *uplink, const struct devices_counters *devices,
+		      char *ret, size_t size)
 {
 	char radio[256], cloud[600];
 
@@ -353,7 +392,7 @@ static bool summarise(const struct ble_status *ble, const struct uplink_status *
 		snprintf(ret, size, "Not working: %s%s%s", radio, *radio && *cloud ? "; and " : "",
 			 cloud);
 	else
-		summarise_working(ble, devices, ret, size);
+		summarise_working(agent, ble, devices, ret, size);
 	return !*radio && !*cloud;
 }
 
@@ -372,7 +411,7 @@ static struct json_object *status_json(const struct agent *agent)
 	uplink_get_status(agent->uplink, &uplink);
 	devices_get_counters(agent->devices, &devices);
 	reporter_get_counters(agent->reporter, &reporter);
-	working = summarise(&ble, &uplink, &devices, summary, sizeof(summary));
+	working = summarise(agent, &ble, &uplink, &devices, summary, sizeof(summary));
 	add_text(o, "summary", summary);
 	add_bool(o, "working", working);
 	add_text(o, "version", VERSION);
@@ -381,7 +420,8 @@ static struct json_object *status_json(const struct agent *agent)
 	json_object_object_add(o, "bluetooth", bluetooth_json(&ble, now_ms));
 	json_object_object_add(o, "uplink", uplink_json(&uplink, now_ms));
 	json_object_object_add(o, "sightings", sightings_json(&devices, &reporter, now_ms));
-	json_object_object_add(o, "relay", relay_json(agent));
+	json_object_object_add(o, "relay",
+			       relay_json(agent, &ble, uplink.state == UPLINK_STATE_UP));
 	return o;
 }
 
@@ -402,7 +442,8 @@ static void add_device(void *userdata, const struct device *d)
 	add_number(o, "count", d->count);
 	add_seconds(o, "first_s", d->first_ms, now_ms);
 	add_seconds(o, "last_s", d->last_ms, now_ms);
-	add_number(o, "adapter", d->adapter);
+	add_adapter(o, d->adapter);
+	add_bool(o, "connected", d->connected);
 	if (d->failure) {
 		add_number(o, "failures", d->failures);
 		add_text(o, "failure", d->failure);

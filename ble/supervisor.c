@@ -90,16 +90,6 @@ static enum supervisor_action restart(struct supervisor *s, uint64_t now_ms)
 	return SUPERVISOR_RESTART;
 }
 
-static enum supervisor_action cycle(struct supervisor *s, uint64_t now_ms, bool has_links)
-{
-	s->waits = has_links;
-	if (has_links)
-		return SUPERVISOR_NONE;
-	take_step(s, BLE_SUPERVISOR_CYCLED, now_ms);
-	s->power_cycles++;
-	return SUPERVISOR_CYCLE;
-}
-
 /* A room without devices is silent too: look into it less and less often. */
 static enum supervisor_action report(struct supervisor *s, uint64_t now_ms)
 {
@@ -117,6 +107,24 @@ uint64_t supervisor_next_ms(const struct supervisor *s)
 	return s->silence_ms > 0 && s->scanning ? s->counted_ms + s->cool_down_ms : 0;
 }
 
+/* A session that goes on and on keeps it from being done, but not from being told. */
+static enum supervisor_action wait_for_links(struct supervisor *s, uint64_t now_ms)
+{
+	s->waits = true;
+	if (s->reported || now_ms - supervisor_next_ms(s) < s->cool_down_ms)
+		return SUPERVISOR_NONE;
+	s->reported = true;
+	s->reports++;
+	return SUPERVISOR_REPORT;
+}
+
+static enum supervisor_action cycle(struct supervisor *s, uint64_t now_ms)
+{
+	take_step(s, BLE_SUPERVISOR_CYCLED, now_ms);
+	s->power_cycles++;
+	return SUPERVISOR_CYCLE;
+}
+
 enum supervisor_action supervisor_due(struct supervisor *s, uint64_t now_ms, bool has_links)
 {
 	uint64_t next_ms = supervisor_next_ms(s);
@@ -128,7 +136,7 @@ enum supervisor_action supervisor_due(struct supervisor *s, uint64_t now_ms, boo
 	case BLE_SUPERVISOR_REPORTED:
 		return restart(s, now_ms);
 	case BLE_SUPERVISOR_RESTARTED:
-		return cycle(s, now_ms, has_links);
+		return has_links ? wait_for_links(s, now_ms) : cycle(s, now_ms);
 	case BLE_SUPERVISOR_CYCLED:
 		return report(s, now_ms);
 	}
@@ -156,6 +164,6 @@ void supervisor_get_status(const struct supervisor *s, uint64_t now_ms,
 	if (s->step != BLE_SUPERVISOR_WATCHING)
 		snprintf(ret->cause, sizeof(ret->cause), "no advert for %llu s: %s",
 			 (unsigned long long)silent_ms(s, now_ms) / 1000,
-			 s->waits ? "switched off and on once no link is left"
-				  : step_text(s->step));
+			 s->waits ? "to be switched off and on when no device is connected"
+				  : step_text(s->reported ? BLE_SUPERVISOR_REPORTED : s->step));
 }

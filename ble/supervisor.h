@@ -28,7 +28,7 @@ struct supervisor {
 	uint32_t silence_ms; /* 0: off */
 	uint32_t cool_down_ms; /* until the next step */
 	bool scanning;
-	bool waits; /* the next step is due, and links are in its way */
+	bool waits; /* the power cycle is due, and links are in its way */
 	uint64_t counted_ms; /* when the cool-down began */
 	uint64_t silent_ms; /* scanned without hearing anything, in the scans before this one */
 	uint64_t silent_from_ms; /* and in this one since */

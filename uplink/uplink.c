@@ -39,6 +39,7 @@ struct uplink {
 	uint8_t hello[MESSAGE_HELLO_MAX]; /* waits to be sent while hello_len > 0 */
 	size_t hello_len;
 	bool challenged;
+	bool going_away; /* as the server asked, so its end is no failure */
 	bool stopping;
 	void (*on_stopped)(void *userdata);
 
@@ -192,7 +193,7 @@ static void forget_connection(struct uplink *uplink)
 	loop_timer_stop(&uplink->ping_timer);
 	uplink->ping_sent_us = 0;
 	uplink->hello_len = 0;
-	uplink->challenged = false;
+	uplink->challenged = uplink->going_away = false;
 }
 
 /* Why the connection ended, for the log and the status. */
@@ -225,8 +226,14 @@ static void on_closed(void *userdata, bool by_peer, unsigned code, const char *r
 {
 	struct uplink *uplink = userdata;
 	enum uplink_state was = uplink->state;
+	bool going_away = uplink->going_away;
 
 	forget_connection(uplink);
+	if (going_away && !by_peer && !uplink->stopping) {
+		uplink->handler.on_down(uplink->userdata);
+		wait_for_retry(uplink, 0);
+		return;
+	}
 	describe_end(uplink, by_peer, code, reason);
 	if (was == UPLINK_STATE_UP)
 		uplink->handler.on_down(uplink->userdata);
@@ -398,6 +405,8 @@ static void on_goaway_timer(void *userdata)
 	struct uplink *uplink = userdata;
 
 	backoff_reset(&uplink->backoff);
+	uplink->going_away = true;
+	log_info("uplink: reconnecting, as the server asked");
 	websocket_close(uplink->ws, MESSAGE_WS_GOING_AWAY, "reconnecting as asked");
 }
 
@@ -518,6 +527,8 @@ void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret)
 		.attempts = uplink->attempts,
 		.connects = uplink->connects,
 	};
+	if (uplink->goaway_timer.armed)
+		ret->reconnect_ms = uplink->goaway_timer.due_us / 1000;
 	if (uplink->next_address > 0)
 		ret->address = uplink->addresses.addresses[uplink->next_address - 1];
 	if (uplink->ws)

@@ -66,6 +66,7 @@ struct uplink_status {
 	enum uplink_state state;
 	uint64_t since_ms; /* monotonic, of state */
 	uint64_t retry_ms; /* monotonic, the next attempt; 0 where none is set */
+	uint64_t reconnect_ms; /* monotonic, when to reconnect as the server asked; 0 for never */
 	const char *url;
 	const char *address; /* in use or tried last, in numbers; empty for none */
 	const char *error; /* why the last connection or attempt ended, empty for never */

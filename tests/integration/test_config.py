@@ -49,9 +49,9 @@ WRONG = {
     "relative path": ('state_dir = "state";\n', 1, "state_dir: expected an absolute path"),
     "no adapter": ('bluetooth: {\n\tadapters = [\n\t\t"hci0",\n\t\t"usb0" ];\n};\n', 4,
                    'bluetooth.adapters: element 2: expected a name like "hci0" or an address like '
-                   '"00:11:22:AA:BB:CC", not "usb0": no adapter is called so'),
+                   '"00:11:22:AA:BB:CC", not "usb0": no adapter has such a name'),
     "an adapter twice": ('bluetooth: { adapters = ["hci0", "hci0"]; };\n', 1,
-                         'bluetooth.adapters: element 2: "hci0" stands there twice'),
+                         'bluetooth.adapters: element 2: "hci0" is listed twice'),
     "no bearer": ('relay: { bearer = "usb"; };\n', 1,
                   'relay.bearer: expected "auto", "l2cap" or "gatt", not "usb"'),
     "list": ("log_level = (1, 2);\n", 1, "not a list"),

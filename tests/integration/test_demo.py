@@ -44,8 +44,10 @@ async def test_demo(directory):
     assert await process.wait() == 0, output
     assert re.search(r"cloud \| spotted https://blecon.dev/[0-9a-f-]{36} rssi -\d+ dBm", output)
     assert re.search(r"device \| .* asks for a connection", output)
+    assert re.search(r"agent \| session 1 with .*: open over l2cap, 2 channels", output)
     assert re.search(r'cloud \| request .*"request 1: 21.5 degrees"', output)
     assert re.search(r'device \| .*decrypted: "cloud heard: request 1: 21.5 degrees"', output)
+    assert output.endswith("ended; sightings, session, request and answer were all seen\n")
     assert "Working: 5 devices present, uplink up" in output
     assert len(started) >= 2, "dbus-daemon and the agent at least"
     await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))

@@ -85,8 +85,9 @@ async def test_drained(directory):
         await lab.agent.wait_for_log("asks to reconnect: maintenance")
         late = EchoDevice([20])
         lab.sim.add_device(late, interval_s=0.05)
-        told = await lab.agent.wait_for_status(lambda s: s["relay"]["queue"])
-        assert told["relay"]["queue"][0]["wait"] == "no-uplink"
+        told = await lab.agent.wait_for_status(
+            lambda s: [q["wait"] for q in s["relay"]["queue"]] == ["reconnect"])
+        assert 0 < told["uplink"]["reconnect_in_s"] < 1.5 * 1.25 + 0.5
         assert told["uplink"]["state"] == "up"
         # Frames go on meanwhile.
         await until(lambda: all(len(d.answers) > n + 50 for d, n in zip(devices, so_far)))

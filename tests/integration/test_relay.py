@@ -8,9 +8,10 @@ import cbor2
 import pytest
 
 from device import EchoDevice, VirtualDevice
-from harness import messages, running_lab, until
+from harness import CTL, messages, run, running_lab, until
 
 DATA, CREDIT = 22, 23
+LOST = 2    # state of a sighting
 KEEPS_OPEN = {"raw_handler": lambda session, channel, payload: []}
 ECHOES = {"raw_handler": lambda session, channel, payload: [payload]}
 # Every size that fits the MTU of 247, and a few again: 300 frames.
@@ -359,6 +360,40 @@ async def test_no_links(directory):
         await lab.agent.wait_for_status(lambda s: s["sightings"]["reported"] > 30)
         assert lab.sim.called("Connect") == []
         assert (await lab.agent.status())["relay"]["started"] == 0
+
+
+async def test_connected_is_not_lost(directory):
+    """A device in a session does not advertise, and is present; it is lost some time after."""
+    options = {"devices": {"lost_after_s": 1}}
+    async with running_lab(directory, options, cloud=KEEPS_OPEN) as lab:
+        await lab.working()
+        device = EchoDevice([20])
+        lab.sim.add_device(device, interval_s=0.05)
+        await lab.cloud.wait_for("open")
+        await lab.agent.wait_for_status(lambda s: s["relay"]["sessions"][0]["since_s"] > 2.5)
+        listed = (await lab.agent.devices())[device.device_url]
+        assert (listed["state"], listed["connected"], listed["last_s"] > 2) == (
+            "present", True, True)
+        assert not lab.cloud.find("sighting", device_id=device.device_id, state=LOST)
+        lab.sim.set_interval(device, None)
+        lab.cloud.sessions[0].close(0, "")
+        await lab.agent.wait_for_status(lambda s: s["relay"]["links"] == 0)
+        assert not (await lab.agent.devices())[device.device_url]["connected"]
+        await lab.cloud.wait_for("sighting", device_id=device.device_id, state=LOST)
+
+
+async def test_failing_devices_are_told(directory):
+    """The first line says that devices cannot be connected, and `devices` says why."""
+    async with running_lab(directory) as lab:
+        await lab.working()
+        device = EchoDevice([20])
+        lab.sim.add_device(device, interval_s=0.05)
+        lab.sim.script(device, *["connect-error"] * 20)
+        status = await lab.agent.wait_for_status(lambda s: s["relay"]["failed"])
+        assert status["summary"] == ("Working: 1 device present, uplink up; but 1 device could not "
+                                     "be connected: see devices")
+        ctl = await run(CTL, "--socket", lab.agent.socket, "devices")
+        assert "ago: connect: Connect: org.bluez.Error.Failed: le-connection-abort" in ctl.out
 
 
 async def test_rssi_floor(directory):

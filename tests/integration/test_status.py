@@ -57,7 +57,7 @@ async def test_working(directory):
         for text in ((await lab.agent.status())["hotspot_id"], "bluetooth  scanning", "hci0",
                      "00:AA:01:00:00:00", lab.cloud.url, "the attic",
                      "2 devices present, 2 known; 4 adverts heard, 4 reported",
-                     "0 started, 0 served, 0 failed"):
+                     "0 started: 0 served, 0 broken off, 0 failed"):
             assert text in page.out, text
         page = await run(CTL, "-s", lab.agent.socket, "devices")
         assert (page.code, page.err) == (0, "")

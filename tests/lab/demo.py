@@ -26,23 +26,26 @@ from pathlib import Path
 from typing import Any
 
 import tls
+from bluez_l2cap import preload_environment
 from bluez_sim import BluezSim
 from cloud import Cloud, describe, heard
-from device import VirtualDevice
+from device import URL_PREFIX, VirtualDevice
 from private_bus import PrivateBus, die_with
 
 SIMULATED_DEVICES = 5
 ASK_EVERY_S = 15
-WIDE = 120                  # columns in which a line with a Device URL fits
-DEVICE_ID = re.compile(r"([0-9a-f]{4})[0-9a-f]{4}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+WIDE = 132                  # columns in which every line with a Device URL fits
+DEVICE_URL = re.compile(rf"(?:with )?(?:{re.escape(URL_PREFIX)})?"
+                        r"([0-9a-f]{4})[0-9a-f]{4}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LOG_PREFIX = re.compile(r"^[0-9-]+T[0-9:.]+Z (?:info +)?")      # a warning or an error says so
 COLOURS = {"cloud": 36, "device": 33, "agent": 32, "demo": 35}
 
 
 def say(who: str, text: str) -> None:
-    """A line of one of the parts. In a narrow terminal the Device IDs of what happens are cut."""
+    """A line of one of the parts. In a narrow terminal little is left of a Device URL."""
     label = f"{who:>6} |"
-    if who != "demo" and sys.stdout.isatty() and shutil.get_terminal_size().columns < WIDE:
-        text = DEVICE_ID.sub(r"\1…", text)
+    if sys.stdout.isatty() and shutil.get_terminal_size().columns < WIDE:
+        text = DEVICE_URL.sub(r"\1…", text)
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         label = f"\033[{COLOURS[who]}m{label}\033[0m"
     print(f"{label} {text}", flush=True)
@@ -73,8 +76,8 @@ class Demo:
             (f"the demo ends in {seconds:.0f} s" if seconds is not None else "Ctrl-C ends the demo"))
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(cloud.stop)
-            bus_address = await self._start_radio(stack, cloud)
-            await self._start_agent(stack, cloud.url, bus_address)
+            environment = await self._start_radio(stack, cloud)
+            await self._start_agent(stack, cloud.url, environment)
             tasks = [asyncio.create_task(self._show_status())]
             if self.devices:
                 tasks.append(asyncio.create_task(self._let_devices_ask()))
@@ -84,47 +87,49 @@ class Demo:
             say("demo", "ending")
         return self._verdict(seconds is not None)
 
-    async def _start_radio(self, stack: contextlib.AsyncExitStack, cloud: Cloud) -> str | None:
-        """Returns the D-Bus address the agent is to use, None for the system's own bus."""
+    async def _start_radio(self, stack: contextlib.AsyncExitStack, cloud: Cloud) -> dict[str, str]:
+        """Returns what the agent's environment needs for it."""
         if self.real:
             say("demo", "the radio is this machine's: RADIO=real")
-            return None
+            return {}
         bus = stack.enter_context(PrivateBus(self.directory / "bus"))
-        sim = BluezSim(bus.address)
+        l2cap_path = self.directory / "l2cap.sock"
+        sim = BluezSim(bus.address, l2cap_path=l2cap_path)
         sim.add_adapter(0, "00:AA:01:00:00:00")
         await sim.start()
         stack.push_async_callback(sim.stop)
         for number in range(SIMULATED_DEVICES):
             device = VirtualDevice(cloud.device_public_key)
+            device.l2cap = number % 2 == 0      # as they take turns: L2CAP, GATT, …
             device.on_event = lambda name, details, d=device: self._on_device(d, name, details)
             self.devices.append(device)
             sim.add_device(device, rssi=-48 - 9 * number, interval_s=1.0)
         say("demo", f"the radio is simulated, with {SIMULATED_DEVICES} devices; RADIO=real takes "
                     "this machine's")
-        return bus.address
+        return {"DBUS_SYSTEM_BUS_ADDRESS": bus.address,
+                **preload_environment(self.programs, l2cap_path,
+                                      sanitized="sanitize" in self.programs.name)}
 
     async def _start_agent(self, stack: contextlib.AsyncExitStack, url: str,
-                           bus_address: str | None) -> None:
+                           environment: dict[str, str]) -> None:
         config = self.directory / "blecon-hotspot.conf"
         config.write_text(
             f'state_dir = {json.dumps(str(self.directory / "state"))};\n'
             f"status_socket = {json.dumps(str(self.socket))};\n"
             f'uplink: {{ url = "{url}"; ca_file = {json.dumps(str(self.directory / "ca.pem"))};\n'
             f"          report_interval_s = 10; ping_interval_s = 2; }};\n")
-        environment = dict(os.environ)
-        if bus_address:
-            environment["DBUS_SYSTEM_BUS_ADDRESS"] = bus_address
         process = await asyncio.create_subprocess_exec(
             self.programs / "blecon-hotspotd", "--foreground", "--config", config,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=environment, preexec_fn=die_with(os.getpid()), start_new_session=True)
+            env={**os.environ, **environment}, preexec_fn=die_with(os.getpid()),
+            start_new_session=True)
         reader = asyncio.create_task(self._read_agent(process))
         stack.push_async_callback(self._end_agent, process, reader)
 
     async def _read_agent(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout
         async for line in process.stdout:
-            say("agent", line.decode(errors="replace").rstrip().partition(" ")[2])
+            say("agent", LOG_PREFIX.sub("", line.decode(errors="replace").rstrip()))
         if not self.stopping.is_set():
             say("demo", f"the agent has ended with {await process.wait()}")
             self.stopping.set()
@@ -195,7 +200,8 @@ class Demo:
                 say("demo", "no Blecon device was heard; see the status above for this machine's "
                             "Bluetooth")
             return 1
-        say("demo", "seen: everything there is to show")
+        say("demo", "ended; sightings were seen" if self.real else
+            "ended; sightings, session, request and answer were all seen")
         return 0
 
 
@@ -210,7 +216,7 @@ def main() -> int:
         seconds = float(os.environ["DEMO_SECONDS"]) if "DEMO_SECONDS" in os.environ else None
     except ValueError:
         parser.error(f"DEMO_SECONDS is a number, not {os.environ['DEMO_SECONDS']}")
-    with tempfile.TemporaryDirectory(prefix="blecon-hotspot-demo-") as directory:
+    with tempfile.TemporaryDirectory(prefix="blecon-demo-") as directory:
         demo = Demo(args.programs.resolve(), Path(directory), radio == "real")
         return asyncio.run(demo.run(seconds))
 

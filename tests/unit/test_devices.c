@@ -496,6 +496,32 @@ static void forgets_failures_with_the_device(void **state)
 	devices_free(devices);
 }
 
+/* A device in a session does not advertise: it is neither lost nor the one to make room. */
+static void keeps_connected_devices(void **state)
+{
+	struct devices *devices = make(16);
+	struct device *device = hear(devices, 1000, 0, ADVERT_FLAG_ASKS, -70, 0);
+
+	(void)state;
+	devices_connected(devices, device, 1500, true);
+	hear(devices, 2000, 1, 0, -70, 0);
+	assert_int_equal(devices_expire(devices, 2000), 2000 + LOST_AFTER_MS);
+	assert_int_equal(devices_expire(devices, 500000), 500000 + LOST_AFTER_MS);
+	assert_int_equal(find(devices, 1)->state, DEVICE_STATE_LOST);
+	assert_int_equal(device->state, DEVICE_STATE_PRESENT);
+	for (unsigned i = 2; i < 30; i++)
+		hear(devices, 500000 + i, i, 0, -70, 0);
+	assert_ptr_equal(find(devices, 0), device);
+	/* It was there until the session ended. */
+	devices_connected(devices, device, 600000, false);
+	assert_int_equal(devices_expire(devices, 600000 + LOST_AFTER_MS - 1),
+			 600000 + LOST_AFTER_MS);
+	assert_int_equal(device->state, DEVICE_STATE_PRESENT);
+	assert_int_equal(devices_expire(devices, 600000 + LOST_AFTER_MS), UINT64_MAX);
+	assert_int_equal(device->state, DEVICE_STATE_LOST);
+	devices_free(devices);
+}
+
 static void names_states(void **state)
 {
 	(void)state;
@@ -530,6 +556,7 @@ int main(void)
 		cmocka_unit_test(finds_them_all),
 		cmocka_unit_test(remembers_a_failure),
 		cmocka_unit_test(forgets_failures_with_the_device),
+		cmocka_unit_test(keeps_connected_devices),
 		cmocka_unit_test(names_states),
 		cmocka_unit_test(free_takes_null),
 	};

@@ -500,9 +500,9 @@ static void reads_lists(void **state)
 	       "bluetooth: { adapters = ( [ \"hci0\" ] ); };\n");
 	refuse(1, "bluetooth.adapters: element 1: " ADAPTER_EXPECTED "an integer",
 	       "bluetooth: { adapters = [ 0, 1 ]; };\n");
-	refuse(1, "bluetooth.adapters: element 2: \"hci0\" stands there twice",
+	refuse(1, "bluetooth.adapters: element 2: \"hci0\" is listed twice",
 	       "bluetooth: { adapters = [ \"hci0\", \"hci0\" ]; };\n");
-	refuse(1, "bluetooth.adapters: element 3: \"00:11:22:aa:bb:cc\" stands there twice",
+	refuse(1, "bluetooth.adapters: element 3: \"00:11:22:aa:bb:cc\" is listed twice",
 	       "bluetooth: { adapters = [ \"00:11:22:AA:BB:CC\", \"hci0\", "
 	       "\"00:11:22:aa:bb:cc\" ]; };\n");
 	refuse(1,
