@@ -352,8 +352,9 @@ static void on_data(struct session *session, const struct message_data *data)
 		session_end(session, MESSAGE_CLOSE_PROTOCOL, "DATA for a channel that is not open");
 		return;
 	}
-	if (data->len > session->status.max_frame) {
-		session_end(session, MESSAGE_CLOSE_PROTOCOL, "DATA over max_frame");
+	if (data->len == 0 || data->len > session->status.max_frame) {
+		session_end(session, MESSAGE_CLOSE_PROTOCOL,
+			    data->len ? "DATA over max_frame" : "DATA without a frame");
 		return;
 	}
 	r = flow_push_down(&session->flow, data->channel, data->seq, data->payload, data->len);

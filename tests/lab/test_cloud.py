@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 import cloud as cloud_module
 import tls
 from cloud import Cloud, describe
-from cloud_protocol import decode
+from cloud_protocol import HELLO, decode, hotspot_id_of, signature_is_good, signed_bytes
 from hotspot_client import SIGHTING, Client, run, trusting, with_client
 
 
@@ -222,6 +222,14 @@ def test_examples_of_the_protocol() -> None:
         23, [1, 8, 16])
     assert examples.pop("WELCOME, session 1 goes on: all below seq 5 arrived, 11 more are taken") \
         == cbor2.dumps((3, {}, [[1, 5, 11]]))
+    hello = decode(examples.pop(
+        "HELLO to wss://hub.example.com/, in answer to that, with session 1 to resume"))
+    assert hello[0] == HELLO
+    _, hotspot_id, public_key, signature, _, resume = hello[1]
+    assert hotspot_id_of(public_key).bytes == hotspot_id
+    assert signature_is_good(public_key, signature, signed_bytes(
+        b"\xaa" * 32, hotspot_id, "hub.example.com:443"))
+    assert resume == {1: (5, 11)}
     assert len([decode(message) for message in examples.values()]) == 9
 
 

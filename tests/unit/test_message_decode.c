@@ -327,7 +327,7 @@ static void decodes_the_examples(void **state)
 	_cleanup_free_ uint8_t *welcome = NULL;
 
 	(void)state;
-	assert_int_equal(count_examples(), 12); /* of which test_message_encode has the others */
+	assert_int_equal(count_examples(), 13); /* of which test_message_encode has the others */
 	free(good_example("CHALLENGE, nonce of 32 bytes aa", &m));
 	assert_int_equal(m.type, MESSAGE_CHALLENGE);
 	for (unsigned i = 0; i < MESSAGE_NONCE_LEN; i++)

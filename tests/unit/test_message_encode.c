@@ -301,6 +301,24 @@ static void check_example(encoder encode, const void *arg, const char *title)
 	check_encoder(encode, arg, hex);
 }
 
+/* Its key and signature cannot be made again: they are taken from it. */
+static void check_hello_example(void)
+{
+	static const char title[] =
+		"HELLO to wss://hub.example.com/, in answer to that, with session 1 to resume";
+	static const uint8_t run[] = {0, 1, 2, 3, 4, 5, 6, 7};
+	static const struct message_resume resume = {1, 5, 11};
+	_cleanup_free_ char *hex = example(title);
+	size_t len;
+	_cleanup_free_ uint8_t *bytes = unhex(hex, &len);
+	const uint8_t *id = bytes + 4, *key = id + MESSAGE_ID_LEN + 2;
+	struct message_hello m = {
+		id, key, key + MESSAGE_PUBLIC_KEY_LEN + 2, run, "example 1.0", &resume, 1};
+
+	assert_true(len > (size_t)(m.signature - bytes) + MESSAGE_SIGNATURE_LEN);
+	check_encoder(hello, &m, hex);
+}
+
 /* Those of PROTOCOL.md that the hotspot sends. */
 static void encodes_the_examples(void **state)
 {
@@ -313,6 +331,7 @@ static void encodes_the_examples(void **state)
 	struct message_open open = {1, id, data, len, 0, 244, -61, 1};
 
 	(void)state;
+	check_hello_example();
 	check_example(sightings, &(struct batch){7, &sighting, 1},
 		      "SIGHTINGS, batch 7 of one device that appeared 1.5 s ago");
 	check_example(open_session, &open, "OPEN of session 1 over GATT, with channel 0 alone");
