@@ -189,7 +189,9 @@ class Agent:
         """What the status socket answers."""
         reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=1 << 26)
         writer.write(request.encode() + b"\n")
-        line = await asyncio.wait_for(reader.readline(), 5)
+        # Python 3.11's wait_for() can lose a cancellation, and whoever asks may be cancelled.
+        async with asyncio.timeout(5):
+            line = await reader.readline()
         writer.close()
         return json.loads(line)
 

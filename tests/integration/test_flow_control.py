@@ -130,7 +130,8 @@ class Meter:
             self._arrived.clear()
             began = time.monotonic()
             session.send_frames([frame])
-            await asyncio.wait_for(self._arrived.wait(), 5)
+            async with asyncio.timeout(5):
+                await self._arrived.wait()
             self.times[self.phase].append(time.monotonic() - began)
             assert session.received[0][-1] == frame and session.frames_in == number + 1
             await asyncio.sleep(0.03)
