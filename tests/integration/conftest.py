@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "lab")]
 
 AT_ONCE = 9
+LONGEST_S = 300     # a test that takes longer hangs
 
 
 class Runner:
@@ -52,8 +53,9 @@ class Runner:
             began = time.monotonic()
             try:
                 # Names are short: a Unix socket's path has 107 bytes.
-                await item.obj(directory=self._directories.mktemp("lab"),
-                               **getattr(item, "callspec", NO_CALLSPEC).params)
+                async with asyncio.timeout(LONGEST_S):
+                    await item.obj(directory=self._directories.mktemp("lab"),
+                                   **getattr(item, "callspec", NO_CALLSPEC).params)
             finally:
                 self.durations[item] = time.monotonic() - began
 
