@@ -266,7 +266,7 @@ async def test_l2cap_alone(directory, fault, reason):
         peer = lab.sim.add_device(device, interval_s=0.05)
         setattr(peer, fault, True)
         assert reason in await until(lambda: failure_of(lab, device))
-        assert (await lab.agent.status())["relay"]["failed"] >= 1
+        await lab.agent.wait_for_status(lambda s: s["relay"]["failed"] >= 1)
         setattr(peer, fault, False)
         await until(lambda: device.answers)
         assert [c.device_id for c in lab.cloud.sessions] == [device.device_id]
@@ -396,7 +396,7 @@ async def test_device_closes_a_channel(directory, channel):
         assert session.received[channel] == device.sent_on[channel] + last
         assert session.received[other] == device.sent_on[other]
         await until(lambda: not peer.link)
-        assert (await lab.agent.status())["relay"]["served"] == 1
+        await lab.agent.wait_for_status(lambda s: s["relay"]["served"] == 1)
 
 
 @pytest.mark.parametrize("bearer", ["l2cap", "gatt"])

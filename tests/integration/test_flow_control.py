@@ -399,4 +399,4 @@ async def test_done_after_many_frames(directory, bearer):
         await until(lambda: peer.link is None)
         assert [device.received_on[c] for c in (0, 1)] == [frames[0::2], frames[1::2]]
         assert lab.sim.sessions(device)[0].end == "client"
-        assert (await lab.agent.status())["relay"]["served"] == 1
+        await lab.agent.wait_for_status(lambda s: s["relay"]["served"] == 1)
