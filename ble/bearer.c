@@ -28,19 +28,16 @@ static ssize_t receive(int fd, uint8_t *buf)
 int bearer_receive(int fd, uint8_t *buf, size_t *ret_len)
 {
 	ssize_t n = receive(fd, buf);
+	int end = n < 0 ? errno : EPIPE;
 
-	if (n < 0 && errno == EAGAIN)
+	if (n < 0 && end == EAGAIN)
 		return 0;
-	if (n < 0) {
-		int error = errno;
-
-		/* Told once, and before what came before it. */
+	/* The kernel tells the end, as an error or as 0, before what it received until then. */
+	if (n < 0 || (n == 0 && is_hung_up(fd))) {
 		n = receive(fd, buf);
 		if (n <= 0)
-			return -error;
+			return -end;
 	}
-	if (n == 0 && is_hung_up(fd))
-		return -EPIPE;
 	if (n > BLE_FRAME_MAX)
 		return -EMSGSIZE;
 	*ret_len = (size_t)n;

@@ -13,9 +13,10 @@
 #define CALL_TIMEOUT_MS 20000
 /* How long a device may be silent is bluetoothd's to say: it ends the connection after an ATT
  * transaction's 30 s. This is for one that does not. */
-#define CONFIRM_TIMEOUT_MS 120000
-#define CONFIRM_EVERY	   32 /* frames: so that a window lasts for two round trips */
-#define CONFIRM_POLL_MS	   1
+#define CONFIRM_TIMEOUT_MS  120000
+#define CONFIRM_EVERY	    32 /* frames: so that a window lasts for two round trips */
+#define CONFIRM_POLL_MIN_MS 1
+#define CONFIRM_POLL_MAX_MS 64
 /* Notifications read in one turn. The rest wakes the next one, before bluetoothd's socket, which
  * loses what it has no room for, is full. */
 #define READ_BUDGET 64
@@ -79,6 +80,14 @@ void gatt_drain(struct gatt *gatt)
 
 static void go_on(struct gatt *gatt);
 
+static void confirm_later(struct gatt *gatt)
+{
+	if (gatt->confirm_timer.armed)
+		return;
+	loop_timer_start(&gatt->confirm_timer, gatt->confirm_wait_ms);
+	gatt->confirm_wait_ms = MIN(gatt->confirm_wait_ms * 2, CONFIRM_POLL_MAX_MS);
+}
+
 static void on_confirmed(void *userdata, sd_bus_message *reply)
 {
 	struct gatt *gatt = userdata;
@@ -90,12 +99,13 @@ static void on_confirmed(void *userdata, sd_bus_message *reply)
 	}
 	if (sd_bus_message_is_method_error(reply, "org.bluez.Error.InProgress")) {
 		/* Somebody else reads it. */
-		loop_timer_start(&gatt->confirm_timer, CONFIRM_POLL_MS);
+		confirm_later(gatt);
 		return;
 	}
 	/* That the device refuses the read is an answer as well. */
 	if (sd_bus_message_is_method_error(reply, NULL))
 		log_debug("ReadValue: %s", bus_error_text(reply, text));
+	gatt->confirm_wait_ms = CONFIRM_POLL_MIN_MS;
 	gatt->unconfirmed -= gatt->confirming;
 	if (gatt->blocked && gatt->unconfirmed < GATT_WINDOW) {
 		gatt->blocked = false;
@@ -125,8 +135,7 @@ static void confirm(struct gatt *gatt)
 	    bus_call_pending(&gatt->confirm))
 		return;
 	if (!is_taken(gatt)) {
-		if (!gatt->confirm_timer.armed)
-			loop_timer_start(&gatt->confirm_timer, CONFIRM_POLL_MS);
+		confirm_later(gatt);
 		return;
 	}
 	gatt->confirming = gatt->unconfirmed;
@@ -375,7 +384,12 @@ static void on_second_timer(void *userdata)
 void gatt_init(struct gatt *gatt, struct bluez *bluez, const struct bearer_handler *handler,
 	       void *userdata)
 {
-	*gatt = (struct gatt){.bluez = bluez, .handler = *handler, .userdata = userdata};
+	*gatt = (struct gatt){
+		.bluez = bluez,
+		.handler = *handler,
+		.userdata = userdata,
+		.confirm_wait_ms = CONFIRM_POLL_MIN_MS,
+	};
 	for (unsigned i = 0; i < BEARER_CHANNELS; i++)
 		gatt->channels[i] = (struct gatt_channel){
 			.gatt = gatt, .number = i, .write_fd = -1, .notify_fd = -1};

@@ -37,6 +37,7 @@ struct gatt {
 	struct loop_timer second_timer; /* for channel 1 to open */
 	struct bus_call confirm; /* ReadValue */
 	struct loop_timer confirm_timer; /* to look again whether bluetoothd has read the sockets */
+	unsigned confirm_wait_ms; /* until then, longer from time to time */
 	unsigned unconfirmed, confirming; /* frames; confirming: those the read stands for */
 	bool blocked; /* on_writable is due */
 	bool flushing; /* on_flushed is due */

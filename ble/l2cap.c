@@ -117,23 +117,12 @@ void l2cap_hold(struct l2cap *l2cap, bool hold)
 	}
 }
 
-/* The kernel tells the end, as an error or as 0, before what it had received until then. */
-static void drain_channel(struct l2cap_channel *channel)
-{
-	unsigned ends = 0;
-	int r;
-
-	do
-		r = read_frames(channel, DRAIN_BUDGET);
-	while (r < 0 && ++ends < 2);
-}
-
 void l2cap_drain(struct l2cap *l2cap)
 {
 	l2cap->draining = true;
 	l2cap->held = false;
 	for (unsigned i = 0; i < BEARER_CHANNELS; i++)
-		drain_channel(&l2cap->channels[i]);
+		read_frames(&l2cap->channels[i], DRAIN_BUDGET);
 }
 
 static bool is_idle(const struct l2cap *l2cap)
