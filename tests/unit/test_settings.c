@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/settings.h"
 
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 #include <cmocka.h>
 
 #include "agent/util.h"
 #include "tests/unit/common.h"
-
-#define EXAMPLE "configs/blecon-hotspot.conf" /* tests run at the root of the source */
-#define SOURCE	"agent/settings.c"
+#include "tests/unit/options.h"
 
 static char conf[sizeof(directory) + 16], included[sizeof(directory) + 16];
 
@@ -43,56 +37,6 @@ static void write_file(const char *path, const char *text)
 	assert_non_null(f);
 	assert_true(fputs(text, f) >= 0);
 	assert_int_equal(fclose(f), 0);
-}
-
-static char *read_whole(const char *path)
-{
-	FILE *f = fopen(path, "re");
-	char *text = NULL;
-
-	if (!f)
-		fail_msg("%s: %s; run the tests at the root of the source", path, strerror(errno));
-	assert_true(util_read_fd(fileno(f), 1 << 20, &text) > 0);
-	fclose(f);
-	return text;
-}
-
-static void expect_equal_lists(const struct settings_list *a, const struct settings_list *b)
-{
-	assert_int_equal(a->n, b->n);
-	for (size_t i = 0; i < a->n; i++)
-		assert_string_equal(a->items[i], b->items[i]);
-}
-
-static void expect_equal(const struct settings *a, const struct settings *b)
-{
-	assert_string_equal(a->state_dir, b->state_dir);
-	assert_string_equal(a->status_socket, b->status_socket);
-	assert_string_equal(a->log_level, b->log_level);
-	assert_string_equal(a->uplink.url, b->uplink.url);
-	assert_string_equal(a->uplink.ca_file, b->uplink.ca_file);
-	assert_int_equal(a->uplink.connect_timeout_s, b->uplink.connect_timeout_s);
-	assert_int_equal(a->uplink.ping_interval_s, b->uplink.ping_interval_s);
-	assert_int_equal(a->uplink.ping_timeout_s, b->uplink.ping_timeout_s);
-	assert_int_equal(a->uplink.backoff_min_ms, b->uplink.backoff_min_ms);
-	assert_int_equal(a->uplink.backoff_max_s, b->uplink.backoff_max_s);
-	assert_int_equal(a->uplink.report_interval_s, b->uplink.report_interval_s);
-	assert_int_equal(a->uplink.stats_interval_s, b->uplink.stats_interval_s);
-	expect_equal_lists(&a->bluetooth.adapters, &b->bluetooth.adapters);
-	assert_int_equal(a->bluetooth.duplicate_data, b->bluetooth.duplicate_data);
-	assert_int_equal(a->bluetooth.silence_s, b->bluetooth.silence_s);
-	assert_int_equal(a->devices.max, b->devices.max);
-	assert_int_equal(a->devices.lost_after_s, b->devices.lost_after_s);
-	assert_string_equal(a->relay.bearer, b->relay.bearer);
-	assert_int_equal(a->relay.max_links, b->relay.max_links);
-	assert_int_equal(a->relay.max_links_per_adapter, b->relay.max_links_per_adapter);
-	assert_int_equal(a->relay.holdoff_ms, b->relay.holdoff_ms);
-	assert_int_equal(a->relay.resume_max_s, b->relay.resume_max_s);
-	assert_int_equal(a->relay.rssi_floor_dbm, b->relay.rssi_floor_dbm);
-	assert_int_equal(a->relay.idle_timeout_s, b->relay.idle_timeout_s);
-	assert_int_equal(a->relay.max_duration_s, b->relay.max_duration_s);
-	assert_int_equal(a->relay.retry_min_s, b->relay.retry_min_s);
-	assert_int_equal(a->relay.retry_max_s, b->relay.retry_max_s);
 }
 
 /* Loads what must be good. */
@@ -132,102 +76,6 @@ static void refuse_at(const char *file, unsigned line, const char *what, const c
 static void refuse(unsigned line, const char *what, const char *text)
 {
 	refuse_at(conf, line, what, text);
-}
-
-static void the_example_has_the_defaults(void **state)
-{
-	char error[SETTINGS_ERROR] = "";
-	struct settings example, defaults;
-
-	(void)state;
-	assert_int_equal(settings_init(&defaults), 0);
-	if (settings_load(EXAMPLE, &example, error) != 0)
-		fail_msg("%s", error);
-	expect_equal(&example, &defaults);
-	settings_done(&example);
-	settings_done(&defaults);
-}
-
-/* True where `name = ` starts a line of the group's part of the example; "" for the options that
- * are in none. */
-static bool example_has(const char *example, const char *group, const char *name)
-{
-	char line[80];
-	const char *start = example, *end = strstr(example, ": {"), *found;
-
-	if (*group) {
-		snprintf(line, sizeof(line), "\n%s: {\n", group);
-		start = strstr(example, line);
-		if (!start)
-			return false;
-		end = strstr(start, "\n};");
-	}
-	assert_non_null(end);
-	snprintf(line, sizeof(line), "\n%s%s = ", *group ? "\t" : "", name);
-	found = strstr(start, line);
-	return found && found < end;
-}
-
-/* Each option of the table in settings.c stands in the example, and the other way round. */
-static void the_example_names_every_option(void **state)
-{
-	_cleanup_free_ char *source = read_whole(SOURCE);
-	_cleanup_free_ char *example = read_whole(EXAMPLE);
-	const char *table = strstr(source, "options[] = {");
-	unsigned in_table = 0, in_example = 0;
-
-	(void)state;
-	assert_non_null(table);
-	for (const char *p = table; (p = strstr(p, "\n\t{\"")); p++) {
-		char name[64] = "", *dot;
-
-		assert_int_equal(sscanf(p, "\n\t{\"%63[a-z_.]\", TYPE_", name), 1);
-		dot = strchr(name, '.');
-		if (dot)
-			*dot = '\0';
-		if (!example_has(example, dot ? name : "", dot ? dot + 1 : name))
-			fail_msg("%s%s%s is not in %s", name, dot ? "." : "", dot ? dot + 1 : "",
-				 EXAMPLE);
-		in_table++;
-	}
-	for (const char *p = example; (p = strstr(p, " = ")); p++)
-		in_example++;
-	assert_int_equal(in_table, 27);
-	assert_int_equal(in_example, in_table);
-}
-
-/* What the example says of a range is what is checked. */
-static void the_example_tells_the_ranges(void **state)
-{
-	_cleanup_free_ char *source = read_whole(SOURCE);
-	_cleanup_free_ char *example = read_whole(EXAMPLE);
-
-	(void)state;
-	for (const char *p = source; (p = strstr(p, "TYPE_INT, OFFSET("));) {
-		char name[64] = "", assignment[80];
-		char *comment;
-		const char *at;
-		int min, max, number, low, high;
-		const char *values = strchr(p, ')');
-
-		p += strlen("TYPE_INT, OFFSET(");
-		assert_int_equal(sscanf(p, "%63[a-z_.]", name), 1);
-		assert_int_equal(sscanf(values, "), %d, %d, %d", &min, &max, &number), 3);
-		snprintf(assignment, sizeof(assignment), "\t%s = %d;", strchr(name, '.') + 1,
-			 number);
-		at = strstr(example, assignment);
-		if (!at)
-			fail_msg("%s has no \"%s\"", EXAMPLE, assignment + 1);
-		/* "unit, 1 to 300" or "unit, 0 (never) to 300" in the comment above it. */
-		comment = memrchr(example, '#', (size_t)(at - example));
-		assert_non_null(comment);
-		comment += strcspn(comment, "0123456789-\n");
-		if (sscanf(comment, "%d to %d", &low, &high) != 2 &&
-		    sscanf(comment, "%d (%*[^)]) to %d", &low, &high) != 2)
-			fail_msg("%s: no range at %s", EXAMPLE, name);
-		assert_int_equal(low, min);
-		assert_int_equal(high, max);
-	}
 }
 
 static void an_empty_file_is_all_defaults(void **state)
@@ -633,9 +481,6 @@ static void cuts_long_messages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_example_has_the_defaults),
-		cmocka_unit_test(the_example_names_every_option),
-		cmocka_unit_test(the_example_tells_the_ranges),
 		cmocka_unit_test(an_empty_file_is_all_defaults),
 		cmocka_unit_test(sets_every_kind),
 		cmocka_unit_test(refuses_unknown_options),
