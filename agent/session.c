@@ -28,6 +28,8 @@ struct session {
 	uint8_t service_data[ADVERT_LEN];
 	bool open_due, close_due;
 	bool opened; /* OPEN was sent under this id */
+	bool wanted; /* HELLO has told the cloud of it, and WELCOME has not come */
+	uint64_t window_ms; /* how long it waits for an uplink */
 	bool draining; /* the frames in flow.up go before CLOSE */
 	bool flushing; /* the frames in flow.down go before the link is let go */
 	enum message_close_code code;
@@ -123,9 +125,21 @@ static void lose_cloud(struct session *session, const char *reason)
 	check_ended(session);
 }
 
+/* The cloud that has just been told of it by HELLO goes on with it: it is to hear of the end too, or,
+ * without a WELCOME, nobody is in another such time. */
 static void on_resume_timer(void *userdata)
 {
-	lose_cloud(userdata, "the uplink was down for too long");
+	struct session *session = userdata;
+	static const char reason[] = "the uplink was down for too long";
+
+	if (!session->wanted) {
+		lose_cloud(session, reason);
+		return;
+	}
+	session->wanted = false;
+	session->status.broken = true;
+	loop_timer_start(&session->resume_timer, session->window_ms);
+	session_end(session, MESSAGE_CLOSE_RESUME, reason);
 }
 
 static void on_idle(void *userdata)
@@ -510,6 +524,8 @@ void session_suspend(struct session *session, uint64_t window_ms)
 		return;
 	}
 	session->status.suspended = true;
+	session->wanted = false;
+	session->window_ms = window_ms;
 	loop_timer_stop(&session->idle_timer);
 	if (session->draining)
 		loop_timer_stop(&session->limit_timer);
@@ -528,6 +544,7 @@ bool session_want(struct session *session, struct message_resume *ret)
 {
 	if (!is_shared(session))
 		return false;
+	session->wanted = true;
 	ret->session = session->status.id;
 	flow_want(&session->flow, &ret->credits, &ret->next_seq);
 	return true;
@@ -547,7 +564,7 @@ void session_resume(struct session *session, const struct message_resume *wanted
 {
 	if (!session->status.suspended || session->status.state == SESSION_STATE_ENDED)
 		return;
-	session->status.suspended = false;
+	session->status.suspended = session->wanted = false;
 	loop_timer_stop(&session->resume_timer);
 	moved(session);
 	if (session->draining)

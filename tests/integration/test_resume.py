@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A session outlives the uplink's connection: nothing is lost, nothing comes twice."""
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 
@@ -212,6 +213,26 @@ async def test_past_the_agents_window(directory, resume_max_s):
         assert old.suspended
         await lab.cloud.start()
         await lab.cloud.wait_for("close", session=old.number, reason="not listed by the hotspot")
+        await served_again(lab, device)
+
+
+async def test_past_the_window_before_welcome(directory):
+    """The cloud goes on with what HELLO has listed, and is told that it is over."""
+    async with running_lab(directory, {"relay": {"resume_max_s": 2}}, cloud=KEEPS_OPEN) as lab:
+        await lab.working()
+        device = quiet_device(l2cap=True)
+        lab.sim.add_device(device, interval_s=0.05)
+        old = await opened(lab, device)
+        welcome = lab.cloud.welcome
+        lab.cloud.welcome = lambda hotspot: asyncio.get_running_loop().call_later(
+            2.5, welcome, hotspot)
+        await cut(lab)
+        await lab.cloud.start()
+        close = await lab.cloud.wait_for("close", session=old.number, timeout_s=8)
+        assert (close["code"], close["by"]) == (6, "hotspot")
+        assert lab.cloud.find("resumed", session=old.number)
+        await let_go(lab, device, "the uplink was down for too long")
+        lab.cloud.welcome = welcome
         await served_again(lab, device)
 
 

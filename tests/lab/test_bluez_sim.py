@@ -220,7 +220,7 @@ def test_automatic_adverts_are_all_received(bus: str) -> None:
             lab.sim.add_device(Beacon(), interval_s=0.02)
         lab.sim.set_interval(lab.device, 0.02)
         await lab.client.discover()
-        await asyncio.sleep(0.5)
+        await eventually(lambda: len(lab.client.adverts()) > 500)
         await lab.sim.stop()
         await eventually(lambda: len(lab.client.adverts()) == lab.sim.delivered.total())
         seen = Counter(uuid.UUID(bytes=bytes(props["ServiceData"][FD0D][2:18]))
