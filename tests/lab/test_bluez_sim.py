@@ -2,7 +2,6 @@
 """Proves the simulated BlueZ with a D-Bus client: objects, adverts, restarts, monitors."""
 from __future__ import annotations
 
-import asyncio
 import signal
 import subprocess
 import sys
