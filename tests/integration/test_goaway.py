@@ -35,11 +35,11 @@ async def cluster_lab(directory, options=None):
 class BusyDevice(SteadyDevice):
     """Has always a few frames on their way, over GATT or L2CAP, until all are through."""
 
-    def __init__(self, l2cap):
+    def __init__(self, l2cap, frames=FRAMES):
         super().__init__([])
         self.l2cap, self.channels = l2cap, 1
         self.ends = 0
-        for frame in FRAMES:
+        for frame in frames:
             self.ask(frame)
 
     def closed(self):
@@ -51,9 +51,9 @@ class BusyDevice(SteadyDevice):
         return self.answers == FRAMES
 
 
-async def busy_sessions(lab, cloud, number=5):
+async def busy_sessions(lab, cloud, number=5, kind=BusyDevice):
     """So many devices in a session, half of them over L2CAP, with frames in both directions."""
-    devices = [BusyDevice(l2cap=bool(n % 2)) for n in range(number)]
+    devices = [kind(l2cap=bool(n % 2)) for n in range(number)]
     for device in devices:
         # Slow enough that a test has the time to do things meanwhile.
         lab.sim.add_device(device, interval_s=0.1).frames_per_s = 300

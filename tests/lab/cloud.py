@@ -77,14 +77,15 @@ def reversed_request(request: bytes) -> bytes:
 class Cloud(EventLog):
     """A server for hotspots, and all it has seen.
 
-    cert and key: PEM files. state: a directory to keep sightings, device keys and its own X25519
-    key in; none keeps them as long as the object. settings: for WELCOME. allow: the hotspots that
-    may connect, None for all. device_keys: public keys of devices known beforehand; others are
-    trusted on first use. authorities: the names ("host:port") it answers to. None takes what the
-    Host header says, which only a lab may: a server between hotspot and cloud could send any.
-    resume_ms: how long sessions are kept for a hotspot whose connection ended, 0 for not at all.
-    cluster: another cloud, with which it shares what is stored, its key and the sessions, so that
-    a hotspot can go from one to the other; then without state, device_key and device_keys.
+    cert and key: PEM files; None for no TLS, behind a proxy that ends it. state: a directory to
+    keep sightings, device keys and its own X25519 key in; none keeps them as long as the object.
+    settings: for WELCOME. allow: the hotspots that may connect, None for all. device_keys: public
+    keys of devices known beforehand; others are trusted on first use. authorities: the names
+    ("host:port") it answers to. None takes what the Host header says, which only a lab may: a
+    server between hotspot and cloud could send any. resume_ms: how long sessions are kept for a
+    hotspot whose connection ended, 0 for not at all. cluster: another cloud, with which it shares
+    what is stored, its key and the sessions, so that a hotspot can go from one to the other; then
+    without state, device_key and device_keys.
     handler makes the answer to a request. raw_handler (session, channel, payload) takes the frames
     of all sessions instead of an end-to-end session, and returns the frames to send back.
 
@@ -110,8 +111,9 @@ class Cloud(EventLog):
       withhold_credits  True: none are given back until release_credits()
     """
 
-    def __init__(self, cert: Path, key: Path, *, host: str = "127.0.0.1", port: int = 0,
-                 state: Path | None = None, device_key: X25519PrivateKey | None = None,
+    def __init__(self, cert: Path | None, key: Path | None, *, host: str = "127.0.0.1",
+                 port: int = 0, state: Path | None = None,
+                 device_key: X25519PrivateKey | None = None,
                  settings: dict[str, Any] | None = None, resume_ms: int = RESUME_MS,
                  cluster: Cloud | None = None, allow: set[uuid.UUID] | None = None,
                  device_keys: dict[uuid.UUID, bytes] | None = None,
@@ -159,14 +161,16 @@ class Cloud(EventLog):
         self._connections: set[Hotspot] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Any = None
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._tls.load_cert_chain(cert, key)
+        self._tls: ssl.SSLContext | None = None
+        if cert and key:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            self._tls.load_cert_chain(cert, key)
 
     @property
     def url(self) -> str:
         """Where it is reached."""
-        return f"wss://{self.host}:{self.port}/"
+        return f"{'wss' if self._tls else 'ws'}://{self.host}:{self.port}/"
 
     async def start(self) -> None:
         """Listen; after stop() or kill() again, on the same port. OSError if that is taken."""
@@ -281,6 +285,14 @@ class Cloud(EventLog):
         """Send every hotspot away."""
         for hotspot in self.hotspots.values():
             hotspot.goaway(after_ms, reason)
+
+    def drain(self, after_ms: int, reason: str = "") -> None:
+        """Stop listening and send every hotspot away: to the rest of the cluster, before stop().
+
+        While it listened a proxy could lead a hotspot back here.
+        """
+        self._server.server.close()
+        self.goaway(after_ms, reason)
 
     def release_credits(self) -> None:
         """The end of withhold_credits: those that are due are given."""

@@ -118,12 +118,12 @@ class PrivateBus:
         self.stop()
 
 
-def die_with(parent: int):
-    """A preexec function: be killed with `parent`, even if it is gone already."""
+def die_with(parent: int, by: signal.Signals = signal.SIGKILL):
+    """A preexec function: get this signal when `parent` dies, even if it is gone already."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def prepare() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(PR_SET_PDEATHSIG, by)
         if os.getppid() != parent:
             os._exit(1)
 
