@@ -74,20 +74,28 @@ $(BUILD)/l2cap_preload.so: tests/lab/l2cap_preload.c Makefile
 
 lab-tools: $(BUILD)/l2cap_preload.so
 
+# The packages of tests/interop, as its lock file has them.
+NODE_MODULES := tests/interop/node_modules/.package-lock.json
+$(NODE_MODULES): tests/interop/package-lock.json tests/interop/.npmrc
+	$(call say,npm ci) cd $(<D) && npm ci --loglevel=error
+	@touch $@
+
+node-modules: $(NODE_MODULES)
+
 demo:
 	packaging/install-deps build lab
 	$(MAKE) all lab-tools
 	$(PYTHON) tests/lab/demo.py --programs $(BUILD)
 
 check:
-	packaging/install-deps build lab test
-	$(MAKE) all unit-tests lab-tools
-	$(PYTHON) tests/run.py --programs $(BUILD) unit lab integration
+	packaging/install-deps build lab test interop
+	$(MAKE) all unit-tests lab-tools node-modules
+	$(PYTHON) tests/run.py --programs $(BUILD) unit lab integration interop
 
 test:
-	packaging/install-deps build lab test vm
-	$(MAKE) all unit-tests lab-tools
-	$(PYTHON) tests/run.py --programs $(BUILD) unit lab integration vm
+	packaging/install-deps build lab test interop vm
+	$(MAKE) all unit-tests lab-tools node-modules
+	$(PYTHON) tests/run.py --programs $(BUILD) unit lab integration interop vm
 
 lint:
 	packaging/install-deps build test lint
@@ -130,9 +138,9 @@ install: all
 			$(DESTDIR)$(SYSCONFDIR)/blecon-hotspot.conf
 
 clean:
-	rm -rf build
+	rm -rf build tests/interop/node_modules
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit-tests lab-tools demo check test lint fuzz bench install clean
+.PHONY: all unit-tests lab-tools node-modules demo check test lint fuzz bench install clean
 .SECONDARY:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs groups of tests and ends with how many passed, failed and were skipped.
 
-    run.py --programs build/cc [unit] [lab] [integration] [vm]
+    run.py --programs build/cc [unit] [lab] [integration] [interop] [vm]
 
 Each group is a folder beside this file. A group that ran no test has failed.
 """
@@ -90,7 +90,8 @@ def run_vm(programs: Path, reports: Path) -> Count:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", type=Path, required=True, help="where they were built")
-    parser.add_argument("groups", nargs="+", choices=["unit", "lab", "integration", "vm"])
+    parser.add_argument("groups", nargs="+",
+                        choices=["unit", "lab", "integration", "interop", "vm"])
     args = parser.parse_args()
     programs = ROOT / args.programs
     reports = programs / "reports"

@@ -41,7 +41,7 @@ QUICK = {
 }
 
 
-figures: list[str] = []     # conftest.py prints them at the end of the run
+figures: list[str] = []     # async_tests.py prints them at the end of the run
 
 
 def show(figure: str) -> None:
