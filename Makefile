@@ -32,10 +32,11 @@ ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' \
 	$(if $(filter basu,$(SDBUS)),-DBLE_BASU) -I. -MMD -MP \
 	$(shell pkg-config --cflags $(PACKAGES)) $(WARNINGS) $(HARDENING) $(SANITIZERS) $(CFLAGS)
 ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now $(SANITIZERS) $(LDFLAGS)
-LIBS := $(shell pkg-config --libs $(PACKAGES)) -lmbedx509 -lmbedcrypto
+LIBS := $(shell pkg-config --libs $(PACKAGES)) -lmbedtls -lmbedx509 -lmbedcrypto -lm
 
 PROGRAMS := $(BUILD)/blecon-hotspotd $(BUILD)/blecon-hotspotctl
-MAINS := agent/main.c agent/ctl.c
+CTL_SOURCES := $(wildcard agent/ctl*.c)
+MAINS := agent/main.c $(CTL_SOURCES)
 SOURCES := $(filter-out $(MAINS),$(wildcard agent/*.c ble/*.c uplink/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
@@ -54,8 +55,13 @@ say = @$(if $(V),,echo "$1";)$(if $(V),set -x;)
 $(BUILD)/blecon-hotspotd: $(BUILD)/agent/main.o $(OBJECTS)
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
-$(BUILD)/blecon-hotspotctl: $(BUILD)/agent/ctl.o $(BUILD)/agent/util.o
-	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(shell pkg-config --libs json-c)
+# What it has in common with the daemon, and no more libraries than that needs.
+CTL_SHARED := $(wildcard agent/identity*.c agent/settings*.c) agent/log.c agent/util.c \
+	uplink/endpoint.c uplink/pin.c uplink/proxy.c
+CTL_LIBS := $(shell pkg-config --libs json-c libconfig) -lmbedx509 -lmbedcrypto
+
+$(BUILD)/blecon-hotspotctl: $(patsubst %.c,$(BUILD)/%.o,$(CTL_SOURCES) $(CTL_SHARED))
+	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(CTL_LIBS)
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -119,11 +125,12 @@ fuzz:
 			-artifact_prefix=build/fuzz/ build/fuzz/$$f.new tests/fuzz/corpus/$$f || exit 1; \
 	done
 
-build/fuzz/%: tests/fuzz/%.c $(wildcard uplink/*.[ch] ble/advert.[ch])
+build/fuzz/%: tests/fuzz/%.c $(wildcard uplink/*.[ch] ble/advert.[ch] agent/kept.[ch])
 	@mkdir -p $(@D)
 	clang -std=gnu11 -D_GNU_SOURCE -I. -g -O1 -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -o $@ $< uplink/wire.c uplink/message.c \
-		uplink/endpoint.c ble/advert.c $(shell pkg-config --libs libcbor)
+		uplink/endpoint.c uplink/proxy.c ble/advert.c agent/kept.c agent/util.c \
+		$(shell pkg-config --libs libcbor)
 
 bench:
 	packaging/install-deps build lab bench

@@ -2,6 +2,7 @@
 #include "agent/identity.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -204,15 +205,14 @@ static int make_key(const char *path, struct identity *identity, char *error)
 	return 0;
 }
 
-static int open_or_make(const char *path, struct identity *identity, char *error)
+/* Refuses what somebody else could have written or read. any_owner: but not by whose it is. */
+static int open_key(const char *path, bool any_owner, char *error)
 {
 	_cleanup_close_ int fd = -1;
-	mode_t mode;
+	struct stat st;
 
-	fd = util_open_own(path, &mode);
-	if (fd == -ENOENT)
-		return make_key(path, identity, error);
-	if (fd == -EPERM) {
+	fd = util_open_regular(path, O_NOFOLLOW, &st);
+	if (fd == -EPERM || (fd >= 0 && !any_owner && st.st_uid != geteuid())) {
 		snprintf(error, IDENTITY_ERROR,
 			 "%s: not a regular file of this process's user (uid %u): whoever wrote it "
 			 "could be somebody else; chown it if it is the hotspot's own key",
@@ -221,30 +221,75 @@ static int open_or_make(const char *path, struct identity *identity, char *error
 	}
 	if (fd < 0)
 		return refuse(error, fd, path, strerror(-fd));
-	if (mode & 077) {
+	if (st.st_mode & 077) {
 		snprintf(error, IDENTITY_ERROR,
 			 "%s: others can read or write it (mode %04o): chmod 600 it if nobody has",
-			 path, (unsigned)mode);
+			 path, (unsigned)st.st_mode & 07777);
 		return -EPERM;
 	}
-	return read_key(path, fd, identity, error);
+	return TAKE_FD(fd);
 }
 
-int identity_load(const char *state_dir, struct identity *ret, char ret_error[IDENTITY_ERROR])
+/* Returns a path to be freed, or NULL with the error told. */
+static char *begin(const char *state_dir, struct identity *ret, char *error)
 {
 	_cleanup_free_ char *path = NULL;
-	int r;
 
 	*ret = (struct identity){0};
 	if (asprintf(&path, "%s/%s", state_dir, IDENTITY_FILE) < 0) {
 		path = NULL;
-		return refuse(ret_error, -ENOMEM, state_dir, "out of memory");
+		refuse(error, 0, state_dir, "out of memory");
+		return NULL;
 	}
-	if (psa_crypto_init() != PSA_SUCCESS)
-		return refuse(ret_error, -EIO, path, "mbedTLS cannot start: no entropy?");
+	if (psa_crypto_init() != PSA_SUCCESS) {
+		refuse(error, 0, path, "mbedTLS cannot start: no entropy?");
+		return NULL;
+	}
+	return TAKE_PTR(path);
+}
+
+static int open_or_make(const char *path, struct identity *identity, char *error)
+{
+	_cleanup_close_ int fd = open_key(path, false, error);
+
+	if (fd == -ENOENT)
+		return make_key(path, identity, error);
+	return fd < 0 ? fd : read_key(path, fd, identity, error);
+}
+
+int identity_load(const char *state_dir, struct identity *ret, char ret_error[IDENTITY_ERROR])
+{
+	_cleanup_free_ char *path = begin(state_dir, ret, ret_error);
+	int r;
+
+	if (!path)
+		return -EIO;
 	if (mkdir(state_dir, 0700) < 0 && errno != EEXIST)
 		return refuse(ret_error, -errno, state_dir, strerror(errno));
 	r = open_or_make(path, ret, ret_error);
+	if (r < 0)
+		identity_done(ret);
+	return r;
+}
+
+int identity_read(const char *state_dir, struct identity *ret, char ret_error[IDENTITY_ERROR])
+{
+	_cleanup_free_ char *path = begin(state_dir, ret, ret_error);
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	if (!path)
+		return -EIO;
+	fd = open_key(path, geteuid() == 0, ret_error);
+	if (fd == -ENOENT)
+		return refuse(ret_error, fd, path,
+			      "there is no key yet: start blecon-hotspotd once, it makes one");
+	if (fd == -EACCES)
+		return refuse(ret_error, fd, path,
+			      "Permission denied: you must be root or the user it belongs to");
+	if (fd < 0)
+		return fd;
+	r = read_key(path, fd, ret, ret_error);
 	if (r < 0)
 		identity_done(ret);
 	return r;

@@ -22,6 +22,9 @@ struct identity {
  * only it is missing. A file that is there and not good is never replaced. Returns 0, or -errno
  * with ret_error saying what is wrong and what to do. To be followed by identity_done. */
 int identity_load(const char *state_dir, struct identity *ret, char ret_error[IDENTITY_ERROR]);
+/* For those who only look: never makes a key or a directory, and root may look at a key of the
+ * daemon's user. Otherwise like identity_load. */
+int identity_read(const char *state_dir, struct identity *ret, char ret_error[IDENTITY_ERROR]);
 /* All zero is fine. */
 void identity_done(struct identity *identity);
 /* ECDSA with SHA-256 over data, r||s. Returns 0 or -EIO. */

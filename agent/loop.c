@@ -12,6 +12,9 @@
 #include "agent/lws_log.h"
 #include "agent/util.h"
 
+#define LWS_NEVER_S 3600
+#define LWS_BUFFER  8192
+
 /* Events taken from the kernel in one turn; what is left wakes the next turn. */
 #define EVENTS_PER_TURN 32
 
@@ -108,6 +111,10 @@ int loop_new(struct loop **ret)
 
 	struct lws_context_creation_info info = {
 		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
+		/* Deadlines are those of who connects; libwebsockets' own would be 5 s. */
+		.timeout_secs = LWS_NEVER_S,
+		/* What a message is received in, and what a request with a token must fit. */
+		.pt_serv_buf_size = LWS_BUFFER,
 		.gid = (gid_t)-1,
 		.uid = (uid_t)-1,
 		.user = loop,
@@ -214,6 +221,7 @@ static void arm_timer(struct loop *loop)
 	if (due_us == 0 || (loop->timer_us != 0 && loop->timer_us <= due_us))
 		return;
 	loop->timer_us = due_us;
+	due_us -= UTIL_CLOCK_AHEAD_US;
 
 	struct itimerspec when = {
 		.it_value.tv_sec = (time_t)(due_us / 1000000),

@@ -46,7 +46,7 @@ void loop_fd_remove(struct loop_fd *watch);
 struct loop_timer {
 	struct list by_due; /* in the loop's timers */
 	struct loop *loop; /* not owned */
-	uint64_t due_us; /* monotonic */
+	uint64_t due_us; /* as util_now_us */
 	bool armed;
 	void (*on_timeout)(void *userdata);
 	void *userdata; /* not owned */

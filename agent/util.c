@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,7 +24,7 @@ uint64_t util_now_us(void)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+	return UTIL_CLOCK_AHEAD_US + (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
 uint64_t util_now_ms(void)
@@ -72,19 +71,19 @@ void util_uuid_text(const uint8_t uuid[16], char ret[UTIL_UUID_TEXT])
 	*p = '\0';
 }
 
-int util_open_own(const char *path, mode_t *ret_mode)
+int util_open_regular(const char *path, int flags, struct stat *ret)
 {
 	_cleanup_close_ int fd = -1;
 	struct stat st;
 
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags);
 	if (fd < 0)
-		return errno == ELOOP ? -EPERM : -errno;
+		return errno == ELOOP && (flags & O_NOFOLLOW) ? -EPERM : -errno;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid())
+	if (!S_ISREG(st.st_mode))
 		return -EPERM;
-	*ret_mode = st.st_mode & 07777;
+	*ret = st;
 	return TAKE_FD(fd);
 }
 
@@ -170,6 +169,11 @@ int util_replace_file(const char *path, mode_t mode, const void *data, size_t le
 		return r;
 	}
 	return sync_folder_of(path);
+}
+
+int util_remove_file(const char *path)
+{
+	return unlink(path) < 0 ? -errno : sync_folder_of(path);
 }
 
 void list_init(struct list *head)

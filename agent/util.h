@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #define ARRAY_SIZE(a)	      (sizeof(a) / sizeof((a)[0]))
@@ -41,7 +42,9 @@
 void util_freep(void *pp);
 void util_closep(int *fd);
 
-/* Milliseconds and microseconds of CLOCK_MONOTONIC. Never the wall clock. */
+/* Milliseconds and microseconds of CLOCK_MONOTONIC, UTIL_CLOCK_AHEAD_US ahead of it: so there are
+ * times for what was heard before this boot. Never the wall clock. */
+#define UTIL_CLOCK_AHEAD_US (UINT64_C(400) * 86400 * 1000000)
 uint64_t util_now_ms(void);
 uint64_t util_now_us(void);
 
@@ -54,16 +57,17 @@ uint32_t util_random_below(uint32_t limit);
 #define UTIL_UUID_TEXT 37
 void util_uuid_text(const uint8_t uuid[16], char ret[UTIL_UUID_TEXT]);
 
-/* Opens for reading only what is a regular file of the process's own user. Returns an fd, or
- * -errno; -EPERM where the file belongs to somebody else or is no regular file. ret_mode gets
- * the permission bits. */
-int util_open_own(const char *path, mode_t *ret_mode);
+/* Opens for reading only what is a regular file. flags: O_NOFOLLOW, or 0 to follow links. Returns
+ * an fd, or -errno; -EPERM for what is no regular file. */
+int util_open_regular(const char *path, int flags, struct stat *ret);
 /* Reads the whole file into a new NUL-terminated buffer, at most max bytes (-EFBIG). The caller
  * frees *ret. Returns its length or -errno. */
 ssize_t util_read_fd(int fd, size_t max, char **ret);
 /* Replaces path by a file with this content: temp file beside it, fsync, rename, fsync of the
  * folder. What was there stays whole on every error. Returns 0 or -errno. */
 int util_replace_file(const char *path, mode_t mode, const void *data, size_t len);
+/* Removes a file, or a symbolic link itself, for good: fsync of the folder. Returns 0 or -errno. */
+int util_remove_file(const char *path);
 
 /* A doubly linked list through a member of its elements; the list owns nothing. */
 struct list {

@@ -109,6 +109,9 @@ void bus_update(struct bus *bus)
 		bus_fail(bus, r);
 		return;
 	}
+	/* sd-bus tells it by CLOCK_MONOTONIC itself. */
+	if (until_us != UINT64_MAX)
+		until_us += UTIL_CLOCK_AHEAD_US;
 	if (bus->paused) {
 		events &= ~EPOLLIN;
 		until_us = MIN(until_us, bus->last_read_us + BATCH_MS * 1000);

@@ -10,7 +10,7 @@
 
 #define SCHEME "wss://"
 
-static bool all_printable(const char *s)
+bool endpoint_printable(const char *s)
 {
 	for (; *s; s++) {
 		if (!isgraph((unsigned char)*s))
@@ -36,8 +36,8 @@ static int parse_port(const char *s, size_t len, uint16_t *ret)
 	return 0;
 }
 
-/* Splits "host", "host:port", "[v6]" and "[v6]:port", len bytes long. */
-static int parse_authority(const char *s, size_t len, struct endpoint *ep, const char **ret_what)
+int endpoint_parse_authority(const char *s, size_t len, uint16_t default_port, struct endpoint *ep,
+			     const char **ret_what)
 {
 	const char *host = s, *end = s + len, *port = NULL;
 	bool v6 = len > 0 && s[0] == '[';
@@ -63,12 +63,12 @@ static int parse_authority(const char *s, size_t len, struct endpoint *ep, const
 		*ret_what = "the host name is missing or too long";
 		return -EINVAL;
 	}
-	ep->port = 443;
+	ep->port = default_port;
 	if (port && parse_port(port, (size_t)(end - port), &ep->port) < 0) {
 		*ret_what = "the port is not a number from 1 to 65535";
 		return -EINVAL;
 	}
-	memcpy(ep->host, host, (size_t)(host_end - host));
+	snprintf(ep->host, sizeof(ep->host), "%.*s", (int)(host_end - host), host);
 	snprintf(ep->authority, sizeof(ep->authority), v6 ? "[%s]:%u" : "%s:%u", ep->host,
 		 ep->port);
 	return 0;
@@ -84,13 +84,13 @@ int endpoint_parse(const char *url, struct endpoint *ret, const char **ret_what)
 		*ret_what = "the URL does not start with wss://";
 		return -EINVAL;
 	}
-	if (!all_printable(url) || strchr(url, '#')) {
+	if (!endpoint_printable(url) || strchr(url, '#')) {
 		*ret_what = "the URL has a #, a space, or a letter that a URL does not have";
 		return -EINVAL;
 	}
 	rest = url + strlen(SCHEME);
 	len = strcspn(rest, "/?");
-	if (parse_authority(rest, len, &ep, ret_what) < 0)
+	if (endpoint_parse_authority(rest, len, 443, &ep, ret_what) < 0)
 		return -EINVAL;
 	path = rest + len;
 	if (strlen(path) >= ENDPOINT_PATH_MAX) {

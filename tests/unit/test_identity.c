@@ -478,6 +478,65 @@ static void refuses_missing_directories(void **state)
 	unlink(state_dir);
 }
 
+static void read_refused(int expected, const char *what)
+{
+	static const struct identity zero;
+	char error[IDENTITY_ERROR] = "";
+	struct identity identity;
+
+	assert_int_equal(identity_read(state_dir, &identity, error), expected);
+	assert_memory_equal(&identity, &zero, sizeof(zero));
+	assert_int_equal(strncmp(error, path, strlen(path)), 0);
+	if (!strstr(error, what))
+		fail_msg("\"%s\" does not say \"%s\"", error, what);
+}
+
+/* Who only looks makes nothing, and is no less strict but for root. */
+static void reads_without_making_one(void **state)
+{
+	char error[IDENTITY_ERROR] = "";
+	struct identity made, read;
+	struct stat st;
+
+	(void)state;
+	read_refused(-ENOENT, "there is no key yet: start blecon-hotspotd once");
+	assert_int_equal(stat(state_dir, &st), -1);
+	load(&made);
+	assert_int_equal(identity_read(state_dir, &read, error), 0);
+	assert_memory_equal(made.hotspot_id, read.hotspot_id, sizeof(made.hotspot_id));
+	identity_done(&read);
+	identity_done(&made);
+	assert_int_equal(chmod(path, 0640), 0);
+	read_refused(-EPERM, "mode 0640");
+	write_key("no key", 6);
+	read_refused(-EINVAL, "not a P-256 private key in PEM");
+	assert_int_equal(unlink(path), 0);
+	read_refused(-ENOENT, "there is no key yet");
+	assert_int_equal(count_files(), 0);
+	assert_int_equal(symlink("/dev/null", path), 0);
+	read_refused(-EPERM, "not a regular file");
+}
+
+static void root_reads_the_key_of_the_daemons_user(void **state)
+{
+	char error[IDENTITY_ERROR] = "";
+	struct identity identity;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	write_key(KEY, strlen(KEY));
+	assert_int_equal(chown(path, 65534, (gid_t)-1), 0);
+	assert_int_equal(identity_read(state_dir, &identity, error), 0);
+	assert_memory_equal(identity.public_key, key_public, sizeof(key_public));
+	identity_done(&identity);
+	/* The daemon's user is not root then. */
+	assert_int_equal(seteuid(65533), 0);
+	assert_int_equal(identity_read(state_dir, &identity, error), -EACCES);
+	assert_int_equal(seteuid(0), 0);
+	assert_non_null(strstr(error, "you must be root or the user it belongs to"));
+}
+
 /* A disk that is full leaves no half of a key, and no other file. */
 static void a_full_disk_leaves_nothing(void **state)
 {
@@ -518,6 +577,8 @@ int main(void)
 		TEST(refuses_what_is_no_file),
 		TEST(refuses_another_owner),
 		TEST(refuses_missing_directories),
+		TEST(reads_without_making_one),
+		TEST(root_reads_the_key_of_the_daemons_user),
 		TEST(a_full_disk_leaves_nothing),
 	};
 

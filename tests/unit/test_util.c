@@ -202,33 +202,34 @@ static void reads_pieces_and_errors(void **state)
 	assert_null(text);
 }
 
-static void opens_its_own_files_only(void **state)
+static void opens_regular_files_only(void **state)
 {
 	const char *path = in_directory("file");
 	const char *link = in_directory("link");
-	mode_t mode = 0;
+	struct stat st = {0};
 	int fd;
 
 	(void)state;
-	assert_int_equal(util_open_own(path, &mode), -ENOENT);
+	assert_int_equal(util_open_regular(path, 0, &st), -ENOENT);
 	assert_int_equal(util_replace_file(path, 0640, "x", 1), 0);
-	fd = util_open_own(path, &mode);
+	fd = util_open_regular(path, O_NOFOLLOW, &st);
 	assert_true(fd >= 0);
-	assert_int_equal(mode, 0640);
+	assert_int_equal(st.st_mode & 07777, 0640);
+	assert_int_equal(st.st_uid, geteuid());
 	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
 	close(fd);
 	assert_int_equal(symlink(path, link), 0);
-	assert_int_equal(util_open_own(link, &mode), -EPERM);
-	if (geteuid() == 0) {
-		assert_int_equal(chown(path, 65534, (gid_t)-1), 0);
-		assert_int_equal(util_open_own(path, &mode), -EPERM);
-	}
-	unlink(link);
+	assert_int_equal(util_open_regular(link, O_NOFOLLOW, &st), -EPERM);
+	fd = util_open_regular(link, 0, &st);
+	assert_true(fd >= 0);
+	close(fd);
 	unlink(path);
+	assert_int_equal(util_open_regular(link, 0, &st), -ENOENT);
+	unlink(link);
 	/* Neither a directory nor a pipe, which must not block. */
-	assert_int_equal(util_open_own(directory, &mode), -EPERM);
+	assert_int_equal(util_open_regular(directory, 0, &st), -EPERM);
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_int_equal(util_open_own(path, &mode), -EPERM);
+	assert_int_equal(util_open_regular(path, 0, &st), -EPERM);
 	unlink(path);
 }
 
@@ -268,12 +269,28 @@ static void random_is_within_its_limit(void **state)
 		assert_in_range(hits[i], 100, 500);
 }
 
+static void removes_files(void **state)
+{
+	char path[sizeof(directory) + 8];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/file", directory);
+	assert_int_equal(util_remove_file(path), -ENOENT);
+	assert_int_equal(util_replace_file(path, 0600, "x", 1), 0);
+	assert_int_equal(util_remove_file(path), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(symlink("/etc/passwd", path), 0);
+	assert_int_equal(util_remove_file(path), 0);
+	assert_int_equal(access("/etc/passwd", F_OK), 0);
+	assert_int_equal(util_remove_file(directory), -EISDIR);
+}
+
 static void the_clock_goes_on(void **state)
 {
 	uint64_t us = util_now_us(), ms = util_now_ms();
 
 	(void)state;
-	assert_true(us > 0 && util_now_us() >= us);
+	assert_true(us > UTIL_CLOCK_AHEAD_US && util_now_us() >= us);
 	assert_true(ms >= us / 1000 && ms - us / 1000 < 60000);
 }
 
@@ -360,9 +377,10 @@ int main(void)
 		cmocka_unit_test(replaces_a_file_here),
 		cmocka_unit_test(reads_up_to_the_limit),
 		cmocka_unit_test(reads_pieces_and_errors),
-		cmocka_unit_test(opens_its_own_files_only),
+		cmocka_unit_test(opens_regular_files_only),
 		cmocka_unit_test(writes_uuids),
 		cmocka_unit_test(random_is_within_its_limit),
+		cmocka_unit_test(removes_files),
 		cmocka_unit_test(the_clock_goes_on),
 		cmocka_unit_test(lists),
 		cmocka_unit_test(takes_and_cleans_up),
