@@ -2,8 +2,10 @@
 #include "agent/agent.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "agent/carry.h"
 #include "agent/flow.h"
 #include "agent/log.h"
 #include "agent/loop.h"
@@ -90,6 +92,7 @@ static void on_up(void *userdata, const struct message_settings *settings)
 {
 	struct agent *agent = userdata;
 
+	reload_reached(agent->reload);
 	relay_up(agent->relay, settings);
 	reporter_up(agent->reporter, settings->report_ms);
 }
@@ -143,9 +146,12 @@ static size_t encode_stats(struct agent *agent, uint8_t *buf, size_t size)
 		{"connects", uplink.connects},
 		{"adverts", devices.adverts},
 		{"devices", devices.known},
+		{"kept", devices.kept},
+		{"merged", devices.merged},
 		{"evicted", devices.evicted},
 		{"evicted_adverts", devices.evicted_adverts},
 		{"resent", reporter.resent},
+		{"resent_sightings", reporter.resent_sightings},
 		{"sessions_started", relay.started},
 		{"sessions_served", relay.served},
 		{"sessions_failed", relay.failed},
@@ -173,20 +179,34 @@ static size_t on_writable(void *userdata, uint8_t *buf, size_t size)
 	return len;
 }
 
+static void start_stats(struct agent *agent);
+
 static void on_stats_timer(void *userdata)
 {
 	struct agent *agent = userdata;
 
 	agent->private->stats_due = true;
 	want_write(agent);
-	loop_timer_start(&agent->private->stats_timer,
-			 (uint64_t)agent->settings->uplink.stats_interval_s * 1000);
+	start_stats(agent);
+}
+
+static struct carry carry_of(struct agent *agent)
+{
+	return (struct carry){
+		.state_dir = agent->settings->state_dir,
+		.run = agent->run,
+		.devices = agent->devices,
+		.reporter = agent->reporter,
+		.relay = agent->relay,
+	};
 }
 
 static void on_uplink_stopped(void *userdata)
 {
 	struct agent *agent = userdata;
+	const struct carry carry = carry_of(agent);
 
+	carry_out(&carry);
 	loop_quit(agent->loop);
 }
 
@@ -245,10 +265,9 @@ static enum ble_bearers bearers_of(const char *name)
 	return strcmp(name, "gatt") == 0 ? BLE_BEARERS_GATT : BLE_BEARERS_AUTO;
 }
 
-static int start_relay(struct agent *agent)
+static void relay_settings(const struct settings *s, struct relay_config *ret)
 {
-	const struct settings *s = agent->settings;
-	const struct relay_config config = {
+	*ret = (struct relay_config){
 		.scheduler.max_links = (unsigned)s->relay.max_links,
 		.scheduler.max_links_per_adapter = (unsigned)s->relay.max_links_per_adapter,
 		.scheduler.rssi_floor_dbm = s->relay.rssi_floor_dbm,
@@ -260,7 +279,13 @@ static int start_relay(struct agent *agent)
 		.session.idle_ms = (uint64_t)s->relay.idle_timeout_s * 1000,
 		.session.duration_ms = (uint64_t)s->relay.max_duration_s * 1000,
 	};
+}
 
+static int start_relay(struct agent *agent)
+{
+	struct relay_config config;
+
+	relay_settings(agent->settings, &config);
 	return relay_new(agent->loop, agent->ble, agent->devices, &config, want_write, agent,
 			 &agent->relay);
 }
@@ -275,24 +300,35 @@ static int start_uplink(struct agent *agent)
 		.on_message = on_message,
 		.on_writable = on_writable,
 	};
-	const struct settings *s = agent->settings;
-	const struct uplink_config config = {
-		.url = s->uplink.url,
-		.ca_file = s->uplink.ca_file,
-		.agent = "blecon-hotspot " VERSION,
-		.ping_interval_ms = (uint32_t)s->uplink.ping_interval_s * 1000,
-		.ping_timeout_ms = (uint32_t)s->uplink.ping_timeout_s * 1000,
-		.connect_timeout_ms = (uint32_t)s->uplink.connect_timeout_s * 1000,
-		.backoff_min_ms = (uint32_t)s->uplink.backoff_min_ms,
-		.backoff_max_ms = (uint32_t)s->uplink.backoff_max_s * 1000,
-	};
 	struct uplink_identity *identity = &agent->uplink_identity;
+	int r;
 
 	memcpy(identity->hotspot_id, agent->identity->hotspot_id, sizeof(identity->hotspot_id));
 	memcpy(identity->public_key, agent->identity->public_key, sizeof(identity->public_key));
 	identity->sign = sign;
 	identity->userdata = (void *)agent->identity;
-	return uplink_new(agent->loop, &config, identity, &handler, agent, &agent->uplink);
+	r = cloud_new(agent->settings, agent->run, &agent->cloud);
+	if (r < 0)
+		return r;
+	return uplink_new(agent->loop, &agent->cloud->config, identity, &handler, agent,
+			  &agent->uplink);
+}
+
+static void reporter_settings(const struct settings *s, struct reporter_config *ret)
+{
+	*ret = (struct reporter_config){
+		.interval_ms = (uint64_t)s->uplink.report_interval_s * 1000,
+		.bytes_per_day = (uint64_t)s->uplink.sightings_kb_per_day * 1000,
+	};
+}
+
+static int start_reporter(struct agent *agent)
+{
+	struct reporter_config config;
+
+	reporter_settings(agent->settings, &config);
+	return reporter_new(agent->loop, agent->devices, &config, want_write, agent,
+			    &agent->reporter);
 }
 
 static int start(struct agent *agent)
@@ -310,22 +346,64 @@ static int start(struct agent *agent)
 	r = devices_new((size_t)s->devices.max, (uint64_t)s->devices.lost_after_s * 1000,
 			&agent->devices);
 	if (r == 0)
-		r = reporter_new(agent->loop, agent->devices,
-				 (uint64_t)s->uplink.report_interval_s * 1000, want_write, agent,
-				 &agent->reporter);
+		r = start_reporter(agent);
 	if (r == 0)
 		r = start_ble(agent);
 	if (r == 0)
 		r = start_relay(agent);
 	if (r == 0)
 		r = start_uplink(agent);
-	if (r < 0)
+	if (r == 0)
+		r = reload_new(agent, &agent->reload);
+	if (r < 0) {
 		log_error("cannot start: %s", strerror(-r));
-	return r;
+		return r;
+	}
+
+	const struct carry carry = carry_of(agent);
+
+	/* What was left is gone from the disk after this, so nothing may fail any more. */
+	carry_in(&carry);
+	return 0;
 }
 
-int agent_new(struct loop *loop, const struct settings *settings, const struct identity *identity,
-	      struct agent **ret)
+static void start_stats(struct agent *agent)
+{
+	uint64_t interval_ms = (uint64_t)agent->settings->uplink.stats_interval_s * 1000;
+
+	if (interval_ms > 0)
+		loop_timer_start(&agent->private->stats_timer, interval_ms);
+	else
+		loop_timer_stop(&agent->private->stats_timer);
+}
+
+void agent_apply(struct agent *agent)
+{
+	const struct settings *s = agent->settings;
+	struct relay_config relay;
+	struct reporter_config reporter;
+
+	relay_settings(s, &relay);
+	relay_configure(agent->relay, &relay);
+	reporter_settings(s, &reporter);
+	reporter_configure(agent->reporter, &reporter);
+	devices_configure(agent->devices, (uint64_t)s->devices.lost_after_s * 1000);
+	expire(agent);
+	start_stats(agent);
+}
+
+static int take_settings(struct agent *agent, struct settings *settings)
+{
+	agent->settings = malloc(sizeof(*agent->settings));
+	if (!agent->settings)
+		return -ENOMEM;
+	*agent->settings = *settings;
+	memset(settings, 0, sizeof(*settings));
+	return 0;
+}
+
+int agent_new(struct loop *loop, struct settings *settings, const char *config_file,
+	      const struct identity *identity, struct agent **ret)
 {
 	struct agent *agent = calloc(1, sizeof(*agent));
 	int r;
@@ -333,12 +411,13 @@ int agent_new(struct loop *loop, const struct settings *settings, const struct i
 	if (!agent)
 		return -ENOMEM;
 	agent->private = calloc(1, sizeof(*agent->private));
-	if (!agent->private) {
+	if (!agent->private || take_settings(agent, settings) < 0) {
+		free(agent->private);
 		free(agent);
 		return -ENOMEM;
 	}
 	agent->loop = loop;
-	agent->settings = settings;
+	agent->config_file = config_file;
 	agent->identity = identity;
 	agent->started_ms = util_now_ms();
 	loop_timer_init(loop, &agent->private->expire_timer, expire, agent);
@@ -349,9 +428,7 @@ int agent_new(struct loop *loop, const struct settings *settings, const struct i
 		agent_free(agent);
 		return r;
 	}
-	if (settings->uplink.stats_interval_s > 0)
-		loop_timer_start(&agent->private->stats_timer,
-				 (uint64_t)settings->uplink.stats_interval_s * 1000);
+	start_stats(agent);
 	*ret = agent;
 	return 0;
 }
@@ -364,11 +441,15 @@ void agent_free(struct agent *agent)
 	loop_timer_stop(&agent->private->stats_timer);
 	loop_timer_stop(&agent->private->stop_timer);
 	status_socket_free(agent->status_socket);
+	reload_free(agent->reload);
 	uplink_free(agent->uplink);
+	cloud_free(agent->cloud);
 	ble_free(agent->ble);
 	relay_free(agent->relay);
 	reporter_free(agent->reporter);
 	devices_free(agent->devices);
 	free(agent->private);
+	settings_done(agent->settings);
+	free(agent->settings);
 	free(agent);
 }

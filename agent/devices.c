@@ -70,6 +70,11 @@ void devices_free(struct devices *devices)
 	free(devices);
 }
 
+void devices_configure(struct devices *devices, uint64_t lost_after_ms)
+{
+	devices->lost_after_ms = lost_after_ms;
+}
+
 static struct device **bucket(struct devices *devices, const uint8_t id[16])
 {
 	uint64_t half[2];
@@ -173,7 +178,8 @@ static struct device *add(struct devices *devices, const struct advert *advert)
 }
 
 /* Adds one advert to what is to be told. */
-static void pend(struct device *device, uint64_t now_ms, int8_t dbm, enum device_state state)
+static void pend(struct devices *devices, struct device *device, uint64_t now_ms, int8_t dbm,
+		 enum device_state state)
 {
 	struct device_span *span = &device->pending;
 
@@ -184,6 +190,7 @@ static void pend(struct device *device, uint64_t now_ms, int8_t dbm, enum device
 	} else if (state == DEVICE_STATE_APPEARED || span->state == DEVICE_STATE_LOST) {
 		span->state = DEVICE_STATE_APPEARED;
 	}
+	devices->counters.merged += span->count > 0;
 	span->count++;
 	span->last_ms = now_ms;
 	span->adapter = device->adapter;
@@ -220,10 +227,52 @@ struct device *devices_heard(struct devices *devices, uint64_t now_ms,
 	rssi_merge(&device->rssi, advert->rssi_dbm);
 	list_remove(&device->seen);
 	list_append(&devices->seen, &device->seen);
-	pend(device, now_ms, advert->rssi_dbm,
+	pend(devices, device, now_ms, advert->rssi_dbm,
 	     appears ? DEVICE_STATE_APPEARED : DEVICE_STATE_PRESENT);
 	mark(devices, device, appears || changed);
 	return device;
+}
+
+/* The device of a sighting that is taken over; NULL where there is none, or it has such a one. */
+static struct device *restored(struct devices *devices, const struct device_span *span,
+			       bool in_batch)
+{
+	struct device *device;
+	struct advert advert;
+
+	if (advert_decode(span->data, sizeof(span->data), &advert) < 0)
+		return NULL;
+	device = devices_find(devices, advert.device_id);
+	if (!device)
+		return add(devices, &advert);
+	return (in_batch ? device->in_batch : device->is_dirty) ? NULL : device;
+}
+
+void devices_restore(struct devices *devices, const struct device_span *span, bool in_batch)
+{
+	struct device *device = restored(devices, span, in_batch);
+
+	if (!device) {
+		devices->counters.evicted++;
+		devices->counters.evicted_adverts += span->count;
+		return;
+	}
+	devices->counters.kept++;
+	advert_decode(span->data, sizeof(span->data), &device->advert);
+	device->adapter = span->adapter;
+	device->rssi = span->rssi;
+	device->first_ms = span->first_ms;
+	device->last_ms = span->last_ms;
+	list_remove(&device->seen);
+	list_append(&devices->seen, &device->seen);
+	if (in_batch) {
+		device->sent = *span;
+		device->in_batch = true;
+		list_append(&devices->batch, &device->batch);
+	} else {
+		device->pending = *span;
+		mark(devices, device, true);
+	}
 }
 
 static void lose(struct devices *devices, struct device *device)
@@ -283,9 +332,9 @@ void devices_connected(struct devices *devices, struct device *device, uint64_t 
 	list_append(&devices->seen, &device->seen);
 }
 
-bool devices_urgent(const struct devices *devices)
+size_t devices_urgent(const struct devices *devices)
 {
-	return devices->n_urgent > 0;
+	return devices->n_urgent;
 }
 
 size_t devices_batch_begin(struct devices *devices, size_t max, bool urgent_only)

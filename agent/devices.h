@@ -72,6 +72,8 @@ struct devices;
 struct devices_counters {
 	size_t known, present, dirty;
 	uint64_t adverts;
+	uint64_t merged; /* adverts that joined others which waited already */
+	uint64_t kept; /* sightings that devices_restore took */
 	uint64_t evicted; /* devices that made room for another */
 	uint64_t evicted_adverts; /* their adverts that nobody was told of */
 };
@@ -79,11 +81,17 @@ struct devices_counters {
 /* Returns 0, or -ENOMEM. max: devices at once. */
 int devices_new(size_t max, uint64_t lost_after_ms, struct devices **ret);
 void devices_free(struct devices *devices);
+/* From now on; devices_expire is to be asked again. */
+void devices_configure(struct devices *devices, uint64_t lost_after_ms);
 
 /* One advert heard. Returns its device, valid until the next call, or NULL where memory is out or
  * all entries are in the batch. A device that is new or back, or whose flags changed, is urgent. */
 struct device *devices_heard(struct devices *devices, uint64_t now_ms,
 			     const struct ble_advert *advert);
+/* A sighting that an earlier agent left: its device is lost until it is heard, and urgent. in_batch:
+ * it stands in the batch that is out, behind those restored before; those of the batch come first.
+ * One that there is no room for, or whose like is there, counts as evicted. */
+void devices_restore(struct devices *devices, const struct device_span *span, bool in_batch);
 /* It is connected, or no longer. */
 void devices_connected(struct devices *devices, struct device *device, uint64_t now_ms,
 		       bool connected);
@@ -94,7 +102,8 @@ struct device *devices_find(struct devices *devices, const uint8_t device_id[16]
 /* Marks what was silent for too long, and is not connected, as lost. Returns when to ask again,
  * UINT64_MAX for not before the next advert. */
 uint64_t devices_expire(struct devices *devices, uint64_t now_ms);
-bool devices_urgent(const struct devices *devices);
+/* How many are urgent. */
+size_t devices_urgent(const struct devices *devices);
 
 /* Takes up to max devices into a new batch: those that are urgent, or all that have something to
  * tell. There must be no batch. Returns their number. */
@@ -104,7 +113,8 @@ void devices_batch_done(struct devices *devices);
 /* Calls each with the batch's devices, always in the same order. */
 void devices_batch_each(struct devices *devices,
 			void (*each)(void *userdata, const struct device *device), void *userdata);
-/* The same with all devices, least recently heard first. */
+/* The same with all devices, least recently heard first. Where is_dirty is set, pending is to be
+ * told. */
 void devices_each(struct devices *devices,
 		  void (*each)(void *userdata, const struct device *device), void *userdata);
 void devices_get_counters(const struct devices *devices, struct devices_counters *ret);

@@ -10,9 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <mbedtls/x509_crt.h>
-
 #include "agent/agent.h"
+#include "agent/credentials.h"
 #include "agent/identity.h"
 #include "agent/log.h"
 #include "agent/loop.h"
@@ -106,30 +105,6 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 	return -1;
 }
 
-/* libwebsockets only logs that it could not read them, and then trusts nobody. */
-static int check_ca_file(const char *path)
-{
-	mbedtls_x509_crt chain;
-	FILE *f = fopen(path, "re");
-	int n;
-
-	if (!f) {
-		log_error("uplink.ca_file %s: %s", path, strerror(errno));
-		return -errno;
-	}
-	fclose(f);
-	mbedtls_x509_crt_init(&chain);
-	n = mbedtls_x509_crt_parse_file(&chain, path);
-	/* A positive number counts those it could not read: a bundle may hold such. */
-	if (n >= 0 && chain.version == 0)
-		n = -1;
-	mbedtls_x509_crt_free(&chain);
-	if (n >= 0)
-		return 0;
-	log_error("uplink.ca_file %s: no certificate in PEM in it", path);
-	return -EINVAL;
-}
-
 struct daemon {
 	struct loop *loop;
 	struct agent *agent;
@@ -147,8 +122,8 @@ static void on_signal(void *userdata, uint32_t revents)
 	if (n != sizeof(info))
 		return;
 	if (info.ssi_signo == SIGHUP) {
-		log_warning("SIGHUP: the configuration is read at the start alone; restart to "
-			    "change it");
+		log_info("SIGHUP: reading the configuration again");
+		reload_run(daemon->agent->reload);
 		return;
 	}
 	log_info("%s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -191,7 +166,8 @@ static void detach(int ready)
 	close(ready);
 }
 
-static int run(const struct settings *settings, const struct identity *identity, int ready)
+static int run(struct settings *settings, const char *config, const struct identity *identity,
+	       int ready)
 {
 	struct daemon daemon = {.signal_fd = -1};
 	int r = loop_new(&daemon.loop);
@@ -199,7 +175,7 @@ static int run(const struct settings *settings, const struct identity *identity,
 	if (r == 0)
 		r = watch_signals(&daemon);
 	if (r == 0)
-		r = agent_new(daemon.loop, settings, identity, &daemon.agent);
+		r = agent_new(daemon.loop, settings, config, identity, &daemon.agent);
 	if (r == 0) {
 		detach(ready);
 		r = loop_run(daemon.loop);
@@ -212,29 +188,41 @@ static int run(const struct settings *settings, const struct identity *identity,
 	return r < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
-static int start(const struct settings *settings, int ready)
+/* Returns 0 with an identity for identity_done, or -errno with the reason in the log. */
+static int prepare(const struct settings *settings, struct identity *ret)
 {
-	char id[UTIL_UUID_TEXT], error[IDENTITY_ERROR];
+	char error[MAX(IDENTITY_ERROR, CREDENTIALS_ERROR)];
+	int r = identity_load(settings->state_dir, ret, error);
+
+	if (r == 0) {
+		r = credentials_check(settings, ret, error);
+		if (r < 0)
+			identity_done(ret);
+	}
+	if (r < 0)
+		log_error("%s", error);
+	return r;
+}
+
+static int start(struct settings *settings, const char *config, int ready)
+{
 	struct identity identity;
+	char id[UTIL_UUID_TEXT];
 	int r;
 
-	if (*settings->uplink.url && check_ca_file(settings->uplink.ca_file) < 0)
+	if (prepare(settings, &identity) < 0)
 		return EXIT_FAILED;
-	if (identity_load(settings->state_dir, &identity, error) < 0) {
-		log_error("%s", error);
-		return EXIT_FAILED;
-	}
 	util_uuid_text(identity.hotspot_id, id);
 	log_info("blecon-hotspotd " VERSION " starting, hotspot %s", id);
-	if (!*settings->uplink.url)
+	if (settings->uplink.urls.n == 0)
 		log_error("no uplink.url is configured: devices are heard, nobody is told");
-	r = run(settings, &identity, ready);
+	r = run(settings, config, &identity, ready);
 	identity_done(&identity);
 	return r;
 }
 
 /* Goes on in a child. The parent ends when the child has started, or with its exit code. */
-static int start_in_background(const struct settings *settings)
+static int start_in_background(struct settings *settings, const char *config)
 {
 	int fds[2], status;
 	pid_t child;
@@ -248,7 +236,7 @@ static int start_in_background(const struct settings *settings)
 		close(fds[0]);
 		if (setsid() < 0 || chdir("/") < 0)
 			return EXIT_FAILED;
-		return start(settings, fds[1]);
+		return start(settings, config, fds[1]);
 	}
 	close(fds[1]);
 	if (read(fds[0], &byte, 1) == 1)
@@ -263,6 +251,7 @@ int main(int argc, char **argv)
 	struct arguments arguments;
 	struct settings settings;
 	char error[SETTINGS_ERROR];
+	_cleanup_free_ char *config = NULL;
 	enum log_level level;
 	int r = parse_arguments(argc, argv, &arguments);
 
@@ -274,14 +263,22 @@ int main(int argc, char **argv)
 	}
 	if (arguments.check) {
 		printf("%s: valid%s\n", arguments.config,
-		       *settings.uplink.url ? "" : ", but uplink.url is empty: nobody is told");
+		       settings.uplink.urls.n > 0 ? ""
+						  : ", but uplink.url is empty: nobody is told");
 		settings_done(&settings);
 		return EXIT_OK;
 	}
 	if (log_level_parse(arguments.log_level ? arguments.log_level : settings.log_level,
 			    &level) == 0)
 		log_set_level(level);
-	r = arguments.foreground ? start(&settings, -1) : start_in_background(&settings);
+	/* A reload reads it again, in another directory. */
+	config = realpath(arguments.config, NULL);
+	if (!config) {
+		fprintf(stderr, "%s: %s\n", arguments.config, strerror(errno));
+		return EXIT_FAILED;
+	}
+	r = arguments.foreground ? start(&settings, config, -1)
+				 : start_in_background(&settings, config);
 	settings_done(&settings);
 	return r;
 }

@@ -173,6 +173,16 @@ void relay_free(struct relay *relay)
 	free(relay);
 }
 
+uint32_t relay_next_session(const struct relay *relay)
+{
+	return relay->next_id;
+}
+
+void relay_set_next_session(struct relay *relay, uint32_t number)
+{
+	relay->next_id = number;
+}
+
 static bool in_session(const struct relay *relay, const struct device *device)
 {
 	for (unsigned i = 0; i < relay->n; i++) {
@@ -277,6 +287,13 @@ static void run(void *userdata)
 	}
 	if (wake_ms != UINT64_MAX)
 		loop_timer_start(&relay->run_timer, wake_ms - MIN(wake_ms, now_ms));
+}
+
+void relay_configure(struct relay *relay, const struct relay_config *config)
+{
+	relay->config = *config;
+	relay->scheduler.config = config->scheduler;
+	loop_timer_start(&relay->run_timer, 0);
 }
 
 void relay_heard(struct relay *relay, const struct device *device, const struct ble_advert *advert)

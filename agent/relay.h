@@ -41,8 +41,15 @@ struct relay_counters {
 int relay_new(struct loop *loop, struct ble *ble, struct devices *devices,
 	      const struct relay_config *config, void (*want_write)(void *userdata), void *userdata,
 	      struct relay **ret);
+/* From now on; sessions there are go on, with the time limits they began with. */
+void relay_configure(struct relay *relay, const struct relay_config *config);
 /* After ble_free, so that no link calls back any more. NULL is fine. */
 void relay_free(struct relay *relay);
+
+/* The number of the next session: it starts at 1. Numbers do not repeat within one run. */
+uint32_t relay_next_session(const struct relay *relay);
+/* Before the first session: an earlier agent used the numbers below. */
+void relay_set_next_session(struct relay *relay, uint32_t number);
 
 /* This advert of this device was heard. */
 void relay_heard(struct relay *relay, const struct device *device, const struct ble_advert *advert);

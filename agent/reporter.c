@@ -4,18 +4,33 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "agent/budget.h"
 #include "agent/log.h"
 #include "agent/loop.h"
 #include "uplink/message.h"
 
 /* Urgent changes that come together go together. */
 #define URGENT_DELAY_MS 100
+/* The longest, whatever the cloud asks for. */
+#define INTERVAL_MAX_MS UINT64_C(86400000)
+
+/* Heads of the WebSocket frames of a batch and of its acknowledgement (RFC 6455, section 5.2). */
+#define FRAME_HEAD     8 /* masked, of up to 65,535 bytes */
+#define FRAME_HEAD_ACK 2
+/* Bytes of a batch and of its acknowledgement besides its sightings, at most. */
+#define BATCH_BYTES (FRAME_HEAD + FRAME_HEAD_ACK + 2 * MESSAGE_BATCH_BYTES)
+#define LEAST_BURST (BATCH_BYTES + MESSAGE_SIGHTING_BYTES)
+
+_Static_assert(BATCH_BYTES + MESSAGE_SIGHTINGS_MAX * MESSAGE_SIGHTING_BYTES <= UINT16_MAX,
+	       "the frame's head is that of a short frame");
 
 struct reporter {
 	struct devices *devices; /* not owned */
 	void (*want_write)(void *userdata);
 	void *userdata; /* not owned */
-	uint64_t configured_ms, interval_ms;
+	struct reporter_config config;
+	uint64_t asked_ms; /* the interval the cloud asks for, 0 for none */
+	struct budget budget;
 	bool up;
 	size_t all_due; /* devices of a regular report that have not gone yet */
 	bool urgent_due; /* the same for urgent changes alone */
@@ -26,6 +41,7 @@ struct reporter {
 	uint64_t n_adverts;
 	struct loop_timer interval_timer;
 	struct loop_timer urgent_timer;
+	struct loop_timer budget_timer; /* until what is due can be paid for */
 	struct reporter_counters counters;
 };
 
@@ -35,12 +51,23 @@ static void go(struct reporter *reporter)
 		reporter->want_write(reporter->userdata);
 }
 
+static void start_interval(struct reporter *reporter)
+{
+	uint64_t least_ms = reporter->config.interval_ms;
+
+	if (least_ms > 0)
+		loop_timer_start(&reporter->interval_timer,
+				 CLAMP(reporter->asked_ms, least_ms, INTERVAL_MAX_MS));
+	else
+		loop_timer_stop(&reporter->interval_timer);
+}
+
 static void on_interval(void *userdata)
 {
 	struct reporter *reporter = userdata;
 
 	reporter_flush(reporter);
-	loop_timer_start(&reporter->interval_timer, reporter->interval_ms);
+	start_interval(reporter);
 }
 
 static void on_urgent(void *userdata)
@@ -51,7 +78,14 @@ static void on_urgent(void *userdata)
 	go(reporter);
 }
 
-int reporter_new(struct loop *loop, struct devices *devices, uint64_t interval_ms,
+static void on_budget(void *userdata)
+{
+	struct reporter *reporter = userdata;
+
+	reporter->want_write(reporter->userdata);
+}
+
+int reporter_new(struct loop *loop, struct devices *devices, const struct reporter_config *config,
 		 void (*want_write)(void *userdata), void *userdata, struct reporter **ret)
 {
 	struct reporter *reporter = calloc(1, sizeof(*reporter));
@@ -59,14 +93,26 @@ int reporter_new(struct loop *loop, struct devices *devices, uint64_t interval_m
 	if (!reporter)
 		return -ENOMEM;
 	reporter->devices = devices;
-	reporter->configured_ms = reporter->interval_ms = interval_ms;
+	reporter->config = *config;
+	budget_init(&reporter->budget, config->bytes_per_day, LEAST_BURST, util_now_ms());
 	reporter->want_write = want_write;
 	reporter->userdata = userdata;
 	reporter->batch = 1;
 	loop_timer_init(loop, &reporter->interval_timer, on_interval, reporter);
 	loop_timer_init(loop, &reporter->urgent_timer, on_urgent, reporter);
+	loop_timer_init(loop, &reporter->budget_timer, on_budget, reporter);
 	*ret = reporter;
 	return 0;
+}
+
+void reporter_configure(struct reporter *reporter, const struct reporter_config *config)
+{
+	reporter->config = *config;
+	budget_change(&reporter->budget, config->bytes_per_day, LEAST_BURST, util_now_ms());
+	if (!reporter->up)
+		return;
+	start_interval(reporter);
+	reporter->want_write(reporter->userdata);
 }
 
 void reporter_free(struct reporter *reporter)
@@ -75,14 +121,36 @@ void reporter_free(struct reporter *reporter)
 		return;
 	loop_timer_stop(&reporter->interval_timer);
 	loop_timer_stop(&reporter->urgent_timer);
+	loop_timer_stop(&reporter->budget_timer);
 	free(reporter);
+}
+
+uint64_t reporter_batch(const struct reporter *reporter)
+{
+	return reporter->batch;
+}
+
+static void count_one(void *userdata, const struct device *device)
+{
+	(void)device;
+	++*(size_t *)userdata;
+}
+
+void reporter_restore(struct reporter *reporter, uint64_t batch)
+{
+	reporter->batch = batch;
+	reporter->n = 0;
+	devices_batch_each(reporter->devices, count_one, &reporter->n);
+	reporter->batch_out = reporter->n > 0;
+	if (reporter->batch_out)
+		reporter->counters.unacknowledged_ms = util_now_ms();
 }
 
 void reporter_up(struct reporter *reporter, uint64_t interval_ms)
 {
 	reporter->up = true;
 	reporter->batch_sent = false;
-	reporter->interval_ms = CLAMP(interval_ms, reporter->configured_ms, UINT64_C(86400000));
+	reporter->asked_ms = interval_ms;
 	on_interval(reporter);
 	reporter->want_write(reporter->userdata);
 }
@@ -91,6 +159,7 @@ void reporter_down(struct reporter *reporter)
 {
 	reporter->up = false;
 	loop_timer_stop(&reporter->interval_timer);
+	loop_timer_stop(&reporter->budget_timer);
 }
 
 void reporter_changed(struct reporter *reporter)
@@ -120,20 +189,80 @@ void reporter_acknowledged(struct reporter *reporter, uint64_t batch)
 		reporter_changed(reporter);
 }
 
-/* Begins a batch of what is due. */
-static void begin(struct reporter *reporter)
+/* Bytes of a batch of n sightings with all that belongs to it, at most. */
+static uint64_t cost_of(size_t n)
 {
-	bool all = reporter->all_due > 0;
-	size_t max = all ? MIN(reporter->all_due, MESSAGE_SIGHTINGS_MAX) : MESSAGE_SIGHTINGS_MAX;
+	return BATCH_BYTES + n * MESSAGE_SIGHTING_BYTES;
+}
 
+/* How many of n due devices the budget has enough for now. None before there is enough for all of
+ * them, or as much as there ever is: what waits is merged, and few large batches take fewer bytes
+ * than many small ones. Where there is none, *wait_ms becomes no more than the time until then. */
+static size_t affordable(const struct reporter *reporter, size_t n, uint64_t now_ms,
+			 uint64_t *wait_ms)
+{
+	const struct budget *budget = &reporter->budget;
+	size_t max = MIN(n, (size_t)MESSAGE_SIGHTINGS_MAX);
+	uint64_t needed_ms;
+
+	if (n == 0)
+		return 0;
+	needed_ms = budget_wait_ms(budget, now_ms, cost_of(max));
+	if (needed_ms > 0) {
+		*wait_ms = MIN(*wait_ms, needed_ms);
+		return 0;
+	}
+	return MIN(max, (budget_left(budget, now_ms) - BATCH_BYTES) / MESSAGE_SIGHTING_BYTES);
+}
+
+static void begin(struct reporter *reporter, size_t max, bool all)
+{
 	reporter->n = devices_batch_begin(reporter->devices, max, !all);
 	/* What is heard from now on is for the next report, or this one might never end. */
 	if (all)
 		reporter->all_due = reporter->n < max ? 0 : reporter->all_due - reporter->n;
-	if (reporter->all_due == 0 && reporter->n < MESSAGE_SIGHTINGS_MAX)
+	if (devices_urgent(reporter->devices) == 0)
 		reporter->urgent_due = false;
 	reporter->batch_out = reporter->n > 0;
 	reporter->batch_sent = false;
+}
+
+/* Begins a batch of what is due, news alone where there is not enough left for all. Returns 0, or
+ * how long to wait for the budget. */
+static uint64_t begin_due(struct reporter *reporter, uint64_t now_ms)
+{
+	size_t urgent = devices_urgent(reporter->devices);
+	uint64_t wait_ms = UINT64_MAX;
+	size_t max = affordable(reporter, reporter->all_due, now_ms, &wait_ms);
+	bool all = max > 0;
+
+	/* They may have gone with the others, or made room. */
+	if (urgent == 0)
+		reporter->urgent_due = false;
+	if (!all && reporter->urgent_due)
+		max = affordable(reporter, urgent, now_ms, &wait_ms);
+	if (max == 0)
+		return wait_ms == UINT64_MAX ? 0 : wait_ms;
+	begin(reporter, max, all);
+	return 0;
+}
+
+/* Makes sure that there is a batch, if one is due, that may go now. */
+static bool prepare(struct reporter *reporter, uint64_t now_ms)
+{
+	uint64_t wait_ms;
+
+	if (reporter->batch_out && reporter->batch_sent)
+		return false;
+	if (reporter->batch_out)
+		wait_ms = budget_wait_ms(&reporter->budget, now_ms, cost_of(reporter->n));
+	else
+		wait_ms = begin_due(reporter, now_ms);
+	if (wait_ms > 0)
+		loop_timer_start(&reporter->budget_timer, wait_ms);
+	else
+		loop_timer_stop(&reporter->budget_timer);
+	return wait_ms == 0 && reporter->batch_out;
 }
 
 struct encoding {
@@ -169,23 +298,41 @@ static void add_sighting(void *userdata, const struct device *device)
 	encoding->n_adverts += span->count;
 }
 
+static void count_sent(struct reporter *reporter, uint64_t now_ms)
+{
+	if (reporter->counters.unacknowledged_ms == 0) {
+		reporter->counters.unacknowledged_ms = now_ms;
+		return;
+	}
+	reporter->counters.resent++;
+	reporter->counters.resent_sightings += reporter->n;
+}
+
+/* What a batch takes: its frame, and that of its acknowledgement. */
+static uint64_t bytes_of(size_t len, uint64_t batch)
+{
+	size_t number = batch < 24 ? 1 : batch <= UINT8_MAX ? 2 : batch <= UINT16_MAX ? 3 : 5;
+
+	if (batch > UINT32_MAX)
+		number = 9;
+	return len + (len < 126 ? FRAME_HEAD - 2 : FRAME_HEAD) + FRAME_HEAD_ACK + 2 + number;
+}
+
 size_t reporter_next_message(struct reporter *reporter, uint8_t *buf, size_t size)
 {
 	struct encoding encoding = {.now_ms = util_now_ms()};
+	size_t len;
 
-	if (!reporter->batch_out && (reporter->all_due > 0 || reporter->urgent_due))
-		begin(reporter);
-	if (!reporter->batch_out || reporter->batch_sent)
+	if (!prepare(reporter, encoding.now_ms))
 		return 0;
 	devices_batch_each(reporter->devices, add_sighting, &encoding);
 	reporter->n = encoding.n;
 	reporter->n_adverts = encoding.n_adverts;
-	if (reporter->counters.unacknowledged_ms != 0)
-		reporter->counters.resent++;
-	else
-		reporter->counters.unacknowledged_ms = encoding.now_ms;
+	count_sent(reporter, encoding.now_ms);
 	reporter->batch_sent = true;
-	return message_encode_sightings(reporter->batch, encoding.sightings, encoding.n, buf, size);
+	len = message_encode_sightings(reporter->batch, encoding.sightings, encoding.n, buf, size);
+	budget_spend(&reporter->budget, encoding.now_ms, bytes_of(len, reporter->batch));
+	return len;
 }
 
 void reporter_flush(struct reporter *reporter)
@@ -202,10 +349,24 @@ bool reporter_idle(const struct reporter *reporter)
 	struct devices_counters counters;
 
 	devices_get_counters(reporter->devices, &counters);
+	if (reporter->budget_timer.armed)
+		return true;
 	return !reporter->batch_out && counters.dirty == 0;
 }
 
 void reporter_get_counters(const struct reporter *reporter, struct reporter_counters *ret)
 {
 	*ret = reporter->counters;
+}
+
+void reporter_get_budget(const struct reporter *reporter, struct reporter_budget *ret)
+{
+	const struct loop_timer *timer = &reporter->budget_timer;
+
+	*ret = (struct reporter_budget){.per_day = reporter->budget.per_day};
+	if (ret->per_day == 0)
+		return;
+	ret->left = budget_left(&reporter->budget, util_now_ms());
+	if (timer->armed)
+		ret->until_ms = timer->due_us / 1000;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tells the cloud what the device table holds, batch by batch (PROTOCOL.md, "Sightings"): urgent
- * changes at once, the rest at the report interval. One batch is out at a time; it is sent again
- * with the same number and content after a reconnect, so nothing is lost and nothing counts twice.
+ * changes at once, the rest at the report interval, and either not before the day's budget allows it.
+ * One batch is out at a time; it is sent again with the same number and content after a reconnect, so
+ * nothing is lost and nothing counts twice.
  */
 #pragma once
 
@@ -15,16 +16,36 @@
 struct loop;
 struct reporter;
 
+struct reporter_config {
+	uint64_t
+		interval_ms; /* 0: devices that stay are not reported, whatever the cloud asks for */
+	uint64_t bytes_per_day; /* for sightings and their acknowledgements; 0: no limit */
+};
+
 struct reporter_counters {
-	uint64_t batches, resent, sightings, adverts; /* acknowledged; resent: batches */
+	uint64_t batches, sightings, adverts; /* acknowledged */
+	uint64_t resent, resent_sightings; /* resent: batches */
 	uint64_t unacknowledged_ms; /* monotonic, since when a batch is out; 0 for none */
+};
+
+struct reporter_budget {
+	uint64_t per_day, left; /* bytes; 0 where there is no limit */
+	uint64_t until_ms; /* monotonic, when the next report can go; 0 where none waits for that */
 };
 
 /* devices and loop must outlive it. want_write is called when reporter_next_message has something.
  * Returns 0 or -ENOMEM. */
-int reporter_new(struct loop *loop, struct devices *devices, uint64_t interval_ms,
+int reporter_new(struct loop *loop, struct devices *devices, const struct reporter_config *config,
 		 void (*want_write)(void *userdata), void *userdata, struct reporter **ret);
+/* From now on; the next report is an interval away. */
+void reporter_configure(struct reporter *reporter, const struct reporter_config *config);
 void reporter_free(struct reporter *reporter);
+
+/* The number of the batch that is out, or else of the next. */
+uint64_t reporter_batch(const struct reporter *reporter);
+/* Before the first report: goes on with that number where an earlier agent stopped. What is in the
+ * table's batch is out, and sent again. */
+void reporter_restore(struct reporter *reporter, uint64_t batch);
 
 /* The uplink is up. interval_ms: what the cloud asks for, 0 for nothing; it can only make reports
  * less frequent than configured. */
@@ -37,6 +58,7 @@ void reporter_acknowledged(struct reporter *reporter, uint64_t batch);
 size_t reporter_next_message(struct reporter *reporter, uint8_t *buf, size_t size);
 /* All there is goes now. */
 void reporter_flush(struct reporter *reporter);
-/* Nothing is out and, as far as the table says, nothing is left to tell. */
+/* No acknowledgement is waited for, and nothing is left to tell, but what the budget holds back. */
 bool reporter_idle(const struct reporter *reporter);
 void reporter_get_counters(const struct reporter *reporter, struct reporter_counters *ret);
+void reporter_get_budget(const struct reporter *reporter, struct reporter_budget *ret);

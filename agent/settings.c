@@ -3,186 +3,16 @@
 
 #include <errno.h>
 #include <libconfig.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
+#include "agent/settings_options.h"
 #include "agent/util.h"
-#include "uplink/endpoint.h"
-
-enum type { TYPE_INT, TYPE_BOOL, TYPE_STRING, TYPE_LIST };
-
-struct option {
-	const char *name; /* with its group */
-	enum type type;
-	size_t offset; /* in struct settings */
-	int min, max; /* of an integer */
-	int number; /* default of an integer or a boolean */
-	const char *text; /* default of a string; that of a list is empty */
-	const char *expected; /* unit of an integer; what a string, or each of a list, must be */
-	bool (*valid)(const char *value, const char **ret_what); /* the same */
-};
-
-static bool valid_url(const char *value, const char **ret_what)
-{
-	struct endpoint endpoint;
-
-	return !*value || endpoint_parse(value, &endpoint, ret_what) == 0;
-}
-
-static bool valid_path(const char *value, const char **ret_what)
-{
-	*ret_what = "the path is not absolute";
-	return value[0] == '/';
-}
-
-static bool valid_socket(const char *value, const char **ret_what)
-{
-	const struct sockaddr_un *address = NULL;
-
-	if (!valid_path(value, ret_what))
-		return false;
-	*ret_what = "the path is longer than a Unix socket's may be";
-	return strlen(value) < sizeof(address->sun_path);
-}
-
-static bool valid_level(const char *value, const char **ret_what)
-{
-	enum log_level level;
-
-	*ret_what = "no such level";
-	return log_level_parse(value, &level) == 0;
-}
-
-static bool valid_adapter(const char *value, const char **ret_what)
-{
-	unsigned byte[6], index;
-	int end = 0;
-
-	*ret_what = "no adapter has such a name";
-	/* sscanf by itself would take spaces and signs too. */
-	if (strspn(value, "hci0123456789") == strlen(value))
-		return sscanf(value, "hci%3u%n", &index, &end) == 1 && !value[end] &&
-		       (value[3] != '0' || end == 4);
-	return strspn(value, "0123456789abcdefABCDEF:") == 17 &&
-	       sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%n", &byte[0], &byte[1], &byte[2], &byte[3],
-		      &byte[4], &byte[5], &end) == 6 &&
-	       end == 17 && !value[end];
-}
-
-static bool valid_bearer(const char *value, const char **ret_what)
-{
-	*ret_what = "no such bearer";
-	return strcmp(value, "auto") == 0 || strcmp(value, "l2cap") == 0 ||
-	       strcmp(value, "gatt") == 0;
-}
-
-#define OFFSET(member) offsetof(struct settings, member)
-
-/* clang-format off */
-static const struct option options[] = {
-	{"state_dir", TYPE_STRING, OFFSET(state_dir), .text = "/var/lib/blecon-hotspot",
-	 .expected = "an absolute path", .valid = valid_path},
-	{"status_socket", TYPE_STRING, OFFSET(status_socket),
-	 .text = "/run/blecon-hotspot/status.sock", .expected = "an absolute path",
-	 .valid = valid_socket},
-	{"log_level", TYPE_STRING, OFFSET(log_level), .text = "info",
-	 .expected = "\"error\", \"warning\", \"info\" or \"debug\"", .valid = valid_level},
-	{"uplink.url", TYPE_STRING, OFFSET(uplink.url), .text = "",
-	 .expected = "\"wss://host[:port]/path\"", .valid = valid_url},
-	{"uplink.ca_file", TYPE_STRING, OFFSET(uplink.ca_file),
-	 .text = "/etc/ssl/certs/ca-certificates.crt", .expected = "an absolute path",
-	 .valid = valid_path},
-	{"uplink.connect_timeout_s", TYPE_INT, OFFSET(uplink.connect_timeout_s), 1, 300, 15,
-	 .expected = "seconds"},
-	{"uplink.ping_interval_s", TYPE_INT, OFFSET(uplink.ping_interval_s), 0, 86400, 30,
-	 .expected = "seconds, 0 for never"},
-	{"uplink.ping_timeout_s", TYPE_INT, OFFSET(uplink.ping_timeout_s), 1, 300, 10,
-	 .expected = "seconds"},
-	{"uplink.backoff_min_ms", TYPE_INT, OFFSET(uplink.backoff_min_ms), 100, 60000, 1000,
-	 .expected = "milliseconds"},
-	{"uplink.backoff_max_s", TYPE_INT, OFFSET(uplink.backoff_max_s), 1, 86400, 300,
-	 .expected = "seconds"},
-	{"uplink.report_interval_s", TYPE_INT, OFFSET(uplink.report_interval_s), 1, 86400, 60,
-	 .expected = "seconds"},
-	{"uplink.stats_interval_s", TYPE_INT, OFFSET(uplink.stats_interval_s), 0, 86400, 3600,
-	 .expected = "seconds, 0 for never"},
-	{"bluetooth.adapters", TYPE_LIST, OFFSET(bluetooth.adapters),
-	 .expected = "a name like \"hci0\" or an address like \"00:11:22:AA:BB:CC\"",
-	 .valid = valid_adapter},
-	{"bluetooth.duplicate_data", TYPE_BOOL, OFFSET(bluetooth.duplicate_data), .number = false},
-	{"bluetooth.silence_s", TYPE_INT, OFFSET(bluetooth.silence_s), 0, 86400, 90,
-	 .expected = "seconds, 0 for never"},
-	{"devices.max", TYPE_INT, OFFSET(devices.max), 16, 65536, 1000, .expected = "devices"},
-	{"devices.lost_after_s", TYPE_INT, OFFSET(devices.lost_after_s), 1, 86400, 60,
-	 .expected = "seconds"},
-	{"relay.bearer", TYPE_STRING, OFFSET(relay.bearer), .text = "auto",
-	 .expected = "\"auto\", \"l2cap\" or \"gatt\"", .valid = valid_bearer},
-	{"relay.max_links", TYPE_INT, OFFSET(relay.max_links), 0, 16, 8,
-	 .expected = "links, 0 to connect no device"},
-	{"relay.max_links_per_adapter", TYPE_INT, OFFSET(relay.max_links_per_adapter), 1, 16, 4,
-	 .expected = "links"},
-	{"relay.holdoff_ms", TYPE_INT, OFFSET(relay.holdoff_ms), 0, 5000, 1000,
-	 .expected = "milliseconds"},
-	{"relay.resume_max_s", TYPE_INT, OFFSET(relay.resume_max_s), 0, 600, 60,
-	 .expected = "seconds"},
-	{"relay.rssi_floor_dbm", TYPE_INT, OFFSET(relay.rssi_floor_dbm), -127, 20, -95,
-	 .expected = "dBm"},
-	{"relay.idle_timeout_s", TYPE_INT, OFFSET(relay.idle_timeout_s), 1, 3600, 30,
-	 .expected = "seconds"},
-	{"relay.max_duration_s", TYPE_INT, OFFSET(relay.max_duration_s), 1, 86400, 600,
-	 .expected = "seconds"},
-	{"relay.retry_min_s", TYPE_INT, OFFSET(relay.retry_min_s), 1, 3600, 5,
-	 .expected = "seconds"},
-	{"relay.retry_max_s", TYPE_INT, OFFSET(relay.retry_max_s), 1, 86400, 300,
-	 .expected = "seconds"},
-};
-/* clang-format on */
-
-static void *field(struct settings *settings, const struct option *option)
-{
-	return (char *)settings + option->offset;
-}
-
-static void free_list(struct settings_list *list)
-{
-	for (size_t i = 0; i < list->n; i++)
-		free(list->items[i]);
-	free(list->items);
-	*list = (struct settings_list){0};
-}
-
-int settings_init(struct settings *settings)
-{
-	memset(settings, 0, sizeof(*settings));
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		const struct option *o = &options[i];
-
-		if (o->type == TYPE_INT)
-			*(int *)field(settings, o) = o->number;
-		else if (o->type == TYPE_BOOL)
-			*(bool *)field(settings, o) = o->number;
-		else if (o->type == TYPE_STRING &&
-			 !(*(char **)field(settings, o) = strdup(o->text)))
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-void settings_done(struct settings *settings)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		if (options[i].type == TYPE_STRING)
-			free(*(char **)field(settings, &options[i]));
-		else if (options[i].type == TYPE_LIST)
-			free_list(field(settings, &options[i]));
-	}
-	memset(settings, 0, sizeof(*settings));
-}
 
 /* Where a setting stands, for messages. */
 struct place {
@@ -244,6 +74,25 @@ static int set_int(const struct place *place, const struct option *o, int *ret)
 	return 0;
 }
 
+static int set_float(const struct place *place, const struct option *o, double *ret)
+{
+	int type = config_setting_type(place->setting);
+	double value;
+
+	if (type == CONFIG_TYPE_FLOAT)
+		value = config_setting_get_float(place->setting);
+	else if (type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64)
+		value = (double)config_setting_get_int64(place->setting);
+	else
+		return refuse(place, "expected a number from %d to %d (%s), not %s", o->min, o->max,
+			      o->expected, type_name(place->setting));
+	if (!(value >= o->min && value <= o->max))
+		return refuse(place, "expected a number from %d to %d (%s), not %g", o->min, o->max,
+			      o->expected, value);
+	*ret = value;
+	return 0;
+}
+
 static int set_bool(const struct place *place, bool *ret)
 {
 	if (config_setting_type(place->setting) != CONFIG_TYPE_BOOL)
@@ -260,6 +109,8 @@ static int set_string(const struct place *place, const struct option *o, char **
 
 	if (!value)
 		return refuse(place, "expected %s, not %s", o->expected, type_name(place->setting));
+	if (!o->valid(value, &what) && o->secret)
+		return refuse(place, "expected %s: %s", o->expected, what);
 	if (!o->valid(value, &what))
 		return refuse(place, "expected %s, not \"%s\": %s", o->expected, value, what);
 	copy = strdup(value);
@@ -293,15 +144,19 @@ static int add_item(const struct place *place, const struct option *o, struct se
 	return 0;
 }
 
+/* One by itself is a list of one, and an empty one of none. */
 static int set_list(const struct place *place, const struct option *o, struct settings_list *ret)
 {
 	const config_setting_t *setting = place->setting;
-	int n = config_setting_length(setting), r = 0;
+	const char *single = config_setting_get_string(setting);
+	int n = single ? *single != '\0' : config_setting_length(setting), r = 0;
 	struct settings_list list = {0};
 
-	if (!config_setting_is_array(setting) && !config_setting_is_list(setting))
-		return refuse(place, "expected [ ... ] with, for each, %s, not %s", o->expected,
+	if (!single && !config_setting_is_array(setting) && !config_setting_is_list(setting))
+		return refuse(place, "expected %s, or [ ... ] of them, not %s", o->expected,
 			      type_name(setting));
+	if (n > o->max)
+		return refuse(place, "expected at most %d of them, not %d", o->max, n);
 	/* One more, as calloc may have NULL for none. */
 	list.items = calloc((size_t)n + 1, sizeof(*list.items));
 	if (!list.items)
@@ -309,24 +164,27 @@ static int set_list(const struct place *place, const struct option *o, struct se
 	for (int i = 0; i < n && r == 0; i++) {
 		struct place item = *place;
 
-		item.setting = config_setting_get_elem(setting, (unsigned)i);
-		snprintf(item.name, sizeof(item.name), "%.100s: element %d", place->name, i + 1);
+		if (!single) {
+			item.setting = config_setting_get_elem(setting, (unsigned)i);
+			snprintf(item.name, sizeof(item.name), "%.100s: element %d", place->name,
+				 i + 1);
+		}
 		r = add_item(&item, o, &list);
 	}
 	if (r < 0) {
-		free_list(&list);
+		option_free_list(&list);
 		return r;
 	}
-	free_list(ret);
+	option_free_list(ret);
 	*ret = list;
 	return 0;
 }
 
 static const struct option *find(const char *name)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		if (strcmp(options[i].name, name) == 0)
-			return &options[i];
+	for (size_t i = 0; i < settings_n_options; i++) {
+		if (strcmp(settings_options[i].name, name) == 0)
+			return &settings_options[i];
 	}
 	return NULL;
 }
@@ -335,8 +193,9 @@ static bool is_group(const char *name)
 {
 	size_t len = strlen(name);
 
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		if (strncmp(options[i].name, name, len) == 0 && options[i].name[len] == '.')
+	for (size_t i = 0; i < settings_n_options; i++) {
+		if (strncmp(settings_options[i].name, name, len) == 0 &&
+		    settings_options[i].name[len] == '.')
 			return true;
 	}
 	return false;
@@ -347,10 +206,10 @@ static int refuse_unknown(const struct place *place)
 {
 	const char *dot = strchr(place->name, '.');
 	size_t prefix = dot ? (size_t)(dot - place->name) + 1 : 0;
-	char known[320] = "";
+	char known[480] = "";
 
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		const char *name = options[i].name, *own = strchr(name, '.');
+	for (size_t i = 0; i < settings_n_options; i++) {
+		const char *name = settings_options[i].name, *own = strchr(name, '.');
 		size_t len = strlen(known);
 
 		if (!dot && own && strcmp(own + 1, place->name) == 0)
@@ -360,7 +219,8 @@ static int refuse_unknown(const struct place *place)
 				 name + prefix);
 	}
 	return refuse(place, "unknown option; there are %s%s", known,
-		      dot ? "" : " and the groups uplink, bluetooth, devices, relay");
+		      dot ? ""
+			  : " and the groups uplink, auth, location, bluetooth, devices, relay");
 }
 
 static int set_option(struct settings *settings, const struct place *place)
@@ -371,13 +231,15 @@ static int set_option(struct settings *settings, const struct place *place)
 		return refuse(place, "expected a group: { ... }");
 	if (!o)
 		return refuse_unknown(place);
-	if (o->type == TYPE_INT)
-		return set_int(place, o, field(settings, o));
-	if (o->type == TYPE_BOOL)
-		return set_bool(place, field(settings, o));
-	if (o->type == TYPE_LIST)
-		return set_list(place, o, field(settings, o));
-	return set_string(place, o, field(settings, o));
+	if (o->type == OPTION_INT)
+		return set_int(place, o, option_field(settings, o));
+	if (o->type == OPTION_FLOAT)
+		return set_float(place, o, option_field(settings, o));
+	if (o->type == OPTION_BOOL)
+		return set_bool(place, option_field(settings, o));
+	if (o->type == OPTION_LIST)
+		return set_list(place, o, option_field(settings, o));
+	return set_string(place, o, option_field(settings, o));
 }
 
 static int walk(struct settings *settings, const config_setting_t *group, const char *prefix,
@@ -412,6 +274,22 @@ static int check_pairs(const struct settings *settings, const char *path, char *
 			 "%s: relay.retry_min_s: expected at most relay.retry_max_s (%d s), not %d "
 			 "s",
 			 path, settings->relay.retry_max_s, settings->relay.retry_min_s);
+	else if (strcmp(settings->auth.mode, "token") == 0 && !*settings->auth.token_file)
+		snprintf(error, SETTINGS_ERROR,
+			 "%s: auth.token_file: expected one, as auth.mode is "
+			 "\"token\"",
+			 path);
+	else if (strcmp(settings->auth.mode, "certificate") == 0 &&
+		 !*settings->auth.certificate_file)
+		snprintf(error, SETTINGS_ERROR,
+			 "%s: auth.certificate_file: expected one, as "
+			 "auth.mode is \"certificate\"",
+			 path);
+	else if (isnan(settings->location.latitude) != isnan(settings->location.longitude))
+		snprintf(error, SETTINGS_ERROR,
+			 "%s: location: expected latitude and longitude "
+			 "together, or neither",
+			 path);
 	else
 		return 0;
 	return -EINVAL;

@@ -4,6 +4,7 @@
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "agent/agent.h"
 #include "agent/log.h"
@@ -122,6 +123,48 @@ static struct json_object *bluetooth_json(const struct ble_status *s, uint64_t n
 	return o;
 }
 
+static struct json_object *bytes_json(const uint64_t bytes[TRAFFIC_CLASSES])
+{
+	struct json_object *o = json_object_new_object();
+
+	for (unsigned i = 0; i < TRAFFIC_CLASSES; i++)
+		add_number(o, traffic_class_name(i), bytes[i]);
+	return o;
+}
+
+static struct json_object *urls_json(const struct uplink_status *s, uint64_t now_ms)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < s->n_urls; i++) {
+		const struct uplink_url_status *url = &s->urls[i];
+		struct json_object *o = json_object_new_object();
+
+		add_text(o, "url", url->url);
+		add_number(o, "failures", url->failures);
+		if (url->retry_ms > now_ms)
+			add_seconds(o, "retry_in_s", now_ms, url->retry_ms);
+		if (*url->error) {
+			add_text(o, "error", url->error);
+			add_seconds(o, "error_s", url->error_ms, now_ms);
+		}
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
+/* Unix time, UTC. */
+static void add_date(struct json_object *o, const char *key, int64_t unix_s)
+{
+	time_t t = (time_t)unix_s;
+	char text[32];
+	struct tm tm;
+
+	if (unix_s != 0 && gmtime_r(&t, &tm) &&
+	    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm) > 0)
+		add_text(o, key, text);
+}
+
 static struct json_object *uplink_json(const struct uplink_status *s, uint64_t now_ms)
 {
 	struct json_object *o = json_object_new_object();
@@ -131,6 +174,8 @@ static struct json_object *uplink_json(const struct uplink_status *s, uint64_t n
 	add_text(o, "url", s->url);
 	if (*s->address)
 		add_text(o, "address", s->address);
+	if (*s->proxy)
+		add_text(o, "proxy", s->proxy);
 	if (s->retry_ms != 0)
 		add_seconds(o, "retry_in_s", now_ms, s->retry_ms);
 	if (s->reconnect_ms != 0)
@@ -139,23 +184,64 @@ static struct json_object *uplink_json(const struct uplink_status *s, uint64_t n
 		add_text(o, "error", s->error);
 		add_seconds(o, "error_s", s->error_ms, now_ms);
 	}
+	add_date(o, "certificate_until", s->certificate_end);
 	if (*s->hotspot_name)
 		add_text(o, "hotspot_name", s->hotspot_name);
 	if (s->rtt_us != 0)
 		add_number(o, "rtt_us", s->rtt_us);
 	add_number(o, "attempts", s->attempts);
 	add_number(o, "connects", s->connects);
-	add_number(o, "messages_out", s->counters.messages_out);
-	add_number(o, "messages_in", s->counters.messages_in);
-	add_number(o, "bytes_out", s->counters.bytes_out);
-	add_number(o, "bytes_in", s->counters.bytes_in);
+	add_number(o, "messages_out", s->traffic.messages_out);
+	add_number(o, "messages_in", s->traffic.messages_in);
+	json_object_object_add(o, "bytes_out", bytes_json(s->traffic.bytes_out));
+	json_object_object_add(o, "bytes_in", bytes_json(s->traffic.bytes_in));
+	json_object_object_add(o, "urls", urls_json(s, now_ms));
 	return o;
 }
 
-static struct json_object *sightings_json(const struct devices_counters *d,
-					  const struct reporter_counters *r, uint64_t now_ms)
+static struct json_object *configuration_json(const struct agent *agent, uint64_t now_ms)
 {
 	struct json_object *o = json_object_new_object();
+	struct reload_status s;
+
+	reload_get_status(agent->reload, &s);
+	add_text(o, "file", agent->config_file);
+	add_text(o, "state", reload_state_name(s.state));
+	if (s.state == RELOAD_NONE)
+		return o;
+	add_seconds(o, "since_s", s.since_ms, now_ms);
+	if (*s.text)
+		add_text(o,
+			 s.state == RELOAD_REFUSED || s.state == RELOAD_REVERTED ? "error"
+										 : "changed",
+			 s.text);
+	if (*s.restart)
+		add_text(o, "needs_restart", s.restart);
+	if (s.revert_ms != 0)
+		add_seconds(o, "revert_in_s", now_ms, s.revert_ms);
+	return o;
+}
+
+static struct json_object *budget_json(const struct reporter_budget *budget, uint64_t now_ms)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_number(o, "per_day_bytes", budget->per_day);
+	add_number(o, "left_bytes", budget->left);
+	if (budget->until_ms != 0)
+		add_seconds(o, "waits_s", now_ms, budget->until_ms);
+	return o;
+}
+
+static struct json_object *sightings_json(const struct agent *agent,
+					  const struct devices_counters *d, uint64_t now_ms)
+{
+	struct json_object *o = json_object_new_object();
+	struct reporter_counters counters, *r = &counters;
+	struct reporter_budget budget;
+
+	reporter_get_counters(agent->reporter, &counters);
+	reporter_get_budget(agent->reporter, &budget);
 
 	add_number(o, "devices", d->known);
 	add_number(o, "present", d->present);
@@ -164,10 +250,15 @@ static struct json_object *sightings_json(const struct devices_counters *d,
 	add_number(o, "reported", r->adverts);
 	add_number(o, "batches", r->batches);
 	add_number(o, "resent", r->resent);
+	add_number(o, "resent_sightings", r->resent_sightings);
 	if (r->unacknowledged_ms != 0)
 		add_seconds(o, "unacknowledged_s", r->unacknowledged_ms, now_ms);
+	add_number(o, "kept", d->kept);
+	add_number(o, "merged", d->merged);
 	add_number(o, "evicted", d->evicted);
 	add_number(o, "evicted_adverts", d->evicted_adverts);
+	if (budget.per_day > 0)
+		json_object_object_add(o, "budget", budget_json(&budget, now_ms));
 	return o;
 }
 
@@ -350,6 +441,20 @@ static void describe_part(const struct ble_status *s, char *ret, size_t size)
 	}
 }
 
+/* Adds that what runs is not what the file says. */
+static void describe_reload(const struct agent *agent, char *ret, size_t size)
+{
+	struct reload_status s;
+	size_t len = strlen(ret);
+
+	reload_get_status(agent->reload, &s);
+	if (s.state == RELOAD_REFUSED)
+		snprintf(ret + len, size - len, "; but the new configuration is refused: %s",
+			 s.text);
+	else if (s.state == RELOAD_REVERTED)
+		snprintf(ret + len, size - len, "; but not with the new configuration: %s", s.text);
+}
+
 static void count_failing(void *userdata, const struct device *device)
 {
 	if (device->state != DEVICE_STATE_LOST && device->failures > 0)
@@ -372,6 +477,7 @@ static void summarise_working(const struct agent *agent, const struct ble_status
 	if (*part)
 		snprintf(ret + strlen(ret), size - strlen(ret), "; %s %s", any ? "but" : "and",
 			 part);
+	describe_reload(agent, ret, size);
 	devices_each(agent->devices, count_failing, &failing);
 	if (failing > 0)
 		snprintf(ret + strlen(ret), size - strlen(ret),
@@ -384,7 +490,7 @@ static bool summarise(const struct agent *agent, const struct ble_status *ble,
 		      const struct uplink_status *uplink, const struct devices_counters *devices,
 		      char *ret, size_t size)
 {
-	char radio[256], cloud[600];
+	char radio[256], cloud[URLS_ERROR + 32];
 
 	describe_bluetooth(ble, radio, sizeof(radio));
 	describe_uplink(uplink, cloud, sizeof(cloud));
@@ -403,23 +509,22 @@ static struct json_object *status_json(const struct agent *agent)
 	struct ble_status ble;
 	struct uplink_status uplink;
 	struct devices_counters devices;
-	struct reporter_counters reporter;
-	char summary[900];
+	char summary[2048];
 	bool working;
 
 	ble_get_status(agent->ble, &ble);
 	uplink_get_status(agent->uplink, &uplink);
 	devices_get_counters(agent->devices, &devices);
-	reporter_get_counters(agent->reporter, &reporter);
 	working = summarise(agent, &ble, &uplink, &devices, summary, sizeof(summary));
 	add_text(o, "summary", summary);
 	add_bool(o, "working", working);
 	add_text(o, "version", VERSION);
 	add_seconds(o, "uptime_s", agent->started_ms, now_ms);
 	add_uuid(o, "hotspot_id", agent->identity->hotspot_id);
+	json_object_object_add(o, "configuration", configuration_json(agent, now_ms));
 	json_object_object_add(o, "bluetooth", bluetooth_json(&ble, now_ms));
 	json_object_object_add(o, "uplink", uplink_json(&uplink, now_ms));
-	json_object_object_add(o, "sightings", sightings_json(&devices, &reporter, now_ms));
+	json_object_object_add(o, "sightings", sightings_json(agent, &devices, now_ms));
 	json_object_object_add(o, "relay",
 			       relay_json(agent, &ble, uplink.state == UPLINK_STATE_UP));
 	return o;

@@ -230,8 +230,56 @@ static size_t finish(const struct wire_out *out)
 	return out->failed ? 0 : out->len;
 }
 
+enum message_type message_type(const uint8_t *data, size_t len)
+{
+	struct wire_in in;
+
+	wire_in_init(&in, data, len);
+	wire_in_array(&in);
+	return (enum message_type)wire_in_uint(&in, UINT8_MAX);
+}
+
+static bool is_set(const char *text)
+{
+	return text && *text;
+}
+
+static void write_label(struct wire_out *out, const char *key, const char *text)
+{
+	if (!is_set(text))
+		return;
+	wire_out_text(out, key);
+	wire_out_text(out, text);
+}
+
+static size_t count_location(const struct message_location *l)
+{
+	return (l->has_position ? 2u : 0u) + (l->accuracy_m > 0) + is_set(l->floor) +
+	       is_set(l->zone) + is_set(l->name);
+}
+
+static void write_location(struct wire_out *out, const struct message_location *l)
+{
+	wire_out_text(out, "location");
+	wire_out_map(out, count_location(l));
+	if (l->has_position) {
+		wire_out_text(out, "latitude_udeg");
+		wire_out_int(out, l->latitude_udeg);
+		wire_out_text(out, "longitude_udeg");
+		wire_out_int(out, l->longitude_udeg);
+	}
+	if (l->accuracy_m > 0) {
+		wire_out_text(out, "accuracy_m");
+		wire_out_uint(out, l->accuracy_m);
+	}
+	write_label(out, "floor", l->floor);
+	write_label(out, "zone", l->zone);
+	write_label(out, "name", l->name);
+}
+
 size_t message_encode_hello(const struct message_hello *hello, uint8_t *buf, size_t size)
 {
+	bool located = hello->location && count_location(hello->location) > 0;
 	struct wire_out out;
 
 	start(&out, buf, size, MESSAGE_HELLO, 6);
@@ -239,11 +287,13 @@ size_t message_encode_hello(const struct message_hello *hello, uint8_t *buf, siz
 	wire_out_bytes(&out, hello->hotspot_id, MESSAGE_ID_LEN);
 	wire_out_bytes(&out, hello->public_key, MESSAGE_PUBLIC_KEY_LEN);
 	wire_out_bytes(&out, hello->signature, MESSAGE_SIGNATURE_LEN);
-	wire_out_map(&out, 2);
+	wire_out_map(&out, located ? 3 : 2);
 	wire_out_text(&out, "run");
 	wire_out_bytes(&out, hello->run, MESSAGE_RUN_LEN);
 	wire_out_text(&out, "agent");
 	wire_out_text(&out, hello->agent);
+	if (located)
+		write_location(&out, hello->location);
 	wire_out_array(&out, hello->n_resume);
 	for (size_t i = 0; i < hello->n_resume; i++) {
 		wire_out_array(&out, 3);

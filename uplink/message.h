@@ -24,6 +24,8 @@
 #define MESSAGE_SIGHTINGS_MAX  100 /* sightings of one batch */
 #define MESSAGE_RESUME_MAX     64 /* sessions one HELLO lists */
 #define MESSAGE_HELLO_MAX      2048 /* bytes of a HELLO */
+#define MESSAGE_SIGHTING_BYTES 78 /* of one sighting of ADVERT_LEN bytes, at most */
+#define MESSAGE_BATCH_BYTES    13 /* of a SIGHTINGS besides, at most; an acknowledgement has fewer */
 
 enum message_type {
 	MESSAGE_CHALLENGE = 1,
@@ -140,12 +142,24 @@ struct message {
  * ignored; -EBADMSG with *ret_what, a constant that names what is wrong, for anything else. */
 int message_decode(const uint8_t *data, size_t len, struct message *ret, const char **ret_what);
 
+/* Where the hotspot is mounted. */
+struct message_location {
+	bool has_position;
+	int32_t latitude_udeg, longitude_udeg; /* WGS 84, millionths of a degree */
+	uint32_t accuracy_m; /* 0: not known */
+	const char *floor, *zone, *name; /* empty for none */
+};
+
+/* Of a message encoded here; 0 for anything else. */
+enum message_type message_type(const uint8_t *data, size_t len);
+
 struct message_hello {
 	const uint8_t *hotspot_id;
 	const uint8_t *public_key;
 	const uint8_t *signature;
-	const uint8_t *run; /* MESSAGE_RUN_LEN random bytes, new at each start of the agent */
+	const uint8_t *run; /* MESSAGE_RUN_LEN bytes: PROTOCOL.md, "Info" */
 	const char *agent; /* name and version of the program */
+	const struct message_location *location; /* NULL for none */
 	const struct message_resume *resume;
 	size_t n_resume; /* at most MESSAGE_RESUME_MAX */
 };

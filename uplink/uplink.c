@@ -2,6 +2,7 @@
 #include "uplink/uplink.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +10,14 @@
 #include "agent/log.h"
 #include "agent/loop.h"
 #include "agent/util.h"
-#include "uplink/backoff.h"
-#include "uplink/endpoint.h"
-#include "uplink/resolver.h"
+#include "uplink/describe.h"
+#include "uplink/hello.h"
+#include "uplink/keepalive.h"
+#include "uplink/route.h"
+#include "uplink/token.h"
 
-#define RESOLVE_TIMEOUT_MS 15000
-#define STABLE_MS	   60000 /* up for that long: the back-off starts over */
-#define GOAWAY_MAX_MS	   3600000 /* the longest delay GOAWAY is granted */
+#define STABLE_MS     60000 /* up for that long: the back-off starts over */
+#define GOAWAY_MAX_MS 3600000 /* the longest delay GOAWAY is granted */
 
 struct uplink {
 	struct loop *loop; /* not owned */
@@ -23,17 +25,15 @@ struct uplink {
 	const struct uplink_identity *identity; /* not owned */
 	struct uplink_handler handler;
 	void *userdata; /* not owned */
-	struct endpoint endpoint;
+	struct urls urls;
+	struct url *url; /* of urls: in use or tried last, NULL for none yet */
 	struct websocket *ws;
-	struct resolver *resolver; /* NULL while not resolving */
-	struct resolver_result addresses;
-	size_t next_address;
-	uint8_t run[MESSAGE_RUN_LEN];
+	struct route route; /* to url */
 
 	enum uplink_state state;
 	uint64_t since_ms;
 	uint64_t retry_ms;
-	char error[ENDPOINT_HOST_MAX + WEBSOCKET_REASON + 96];
+	char error[URLS_ERROR];
 	uint64_t error_ms;
 	char hotspot_name[MESSAGE_NAME_MAX + 1];
 	uint8_t hello[MESSAGE_HELLO_MAX]; /* waits to be sent while hello_len > 0 */
@@ -43,15 +43,14 @@ struct uplink {
 	bool stopping;
 	void (*on_stopped)(void *userdata);
 
-	struct backoff backoff;
+	const char *missing; /* what the deadline is for */
+	struct keepalive keepalive;
 	struct loop_timer retry_timer;
-	struct loop_timer deadline_timer; /* of the state */
+	struct loop_timer deadline_timer; /* of the state, and of its steps */
 	struct loop_timer stable_timer;
 	struct loop_timer goaway_timer;
-	struct loop_timer ping_timer; /* the next ping, or its answer's deadline */
-	uint64_t ping_sent_us; /* 0: no ping is out */
-	uint32_t rtt_us;
 	uint64_t attempts, connects;
+	struct traffic traffic;
 };
 
 static const char *const state_names[] = {
@@ -72,13 +71,6 @@ static void uplink_set_state(struct uplink *uplink, enum uplink_state state)
 	uplink->since_ms = util_now_ms();
 }
 
-static void wait_for_retry(struct uplink *uplink, uint32_t wait_ms)
-{
-	uplink_set_state(uplink, UPLINK_STATE_WAITING);
-	uplink->retry_ms = util_now_ms() + wait_ms;
-	loop_timer_start(&uplink->retry_timer, wait_ms);
-}
-
 static uint32_t random_word(void)
 {
 	uint32_t word;
@@ -87,56 +79,90 @@ static uint32_t random_word(void)
 	return word;
 }
 
-static void failed(struct uplink *uplink, unsigned code)
+/* Until the first URL whose time comes. Returns the wait. */
+static uint64_t wait_for_retry(struct uplink *uplink)
 {
-	/* Nothing but a person changes it: who admits the hotspot, or who gave two hubs one key. */
-	bool hopeless = code == MESSAGE_WS_NOT_AUTHENTICATED || code == MESSAGE_WS_NOT_ALLOWED ||
-			code == MESSAGE_WS_REPLACED || code == MESSAGE_WS_VERSION;
-	uint32_t wait_ms;
+	uint64_t now_ms = util_now_ms();
+	uint64_t retry_ms = MAX(urls_next(&uplink->urls, now_ms)->retry_ms, now_ms);
 
-	uplink->error_ms = util_now_ms();
-	if (hopeless)
-		wait_ms = backoff_longest(&uplink->backoff, random_word());
-	else
-		wait_ms = backoff_next(&uplink->backoff, random_word());
+	uplink_set_state(uplink, UPLINK_STATE_WAITING);
+	uplink->retry_ms = retry_ms;
+	loop_timer_start(&uplink->retry_timer, retry_ms - now_ms);
+	return retry_ms - now_ms;
+}
+
+/* error says why. end: of the connection, NULL where none was begun. */
+static void failed(struct uplink *uplink, const struct websocket_end *end)
+{
+	bool hopeless = end && describe_hopeless(end);
+	uint64_t now_ms = util_now_ms(), wait_ms;
+
+	uplink->error_ms = now_ms;
+	snprintf(uplink->url->error, sizeof(uplink->url->error), "%s", uplink->error);
+	url_failed(uplink->url, now_ms, hopeless, end ? end->retry_after_s * 1000 : 0,
+		   random_word());
+	wait_ms = wait_for_retry(uplink);
 	log_at(hopeless ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
-	       "uplink: %s; next attempt in %u.%u s", uplink->error, wait_ms / 1000,
-	       wait_ms % 1000 / 100);
-	wait_for_retry(uplink, wait_ms);
+	       "uplink: %s; next attempt in %u.%u s", uplink->error, (unsigned)(wait_ms / 1000),
+	       (unsigned)(wait_ms % 1000 / 100));
+}
+
+static void failed_with(struct uplink *uplink, const char *fmt, ...) _printf_(2, 3);
+
+/* An attempt that came to no connection. */
+static void failed_with(struct uplink *uplink, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(uplink->error, sizeof(uplink->error), fmt, args);
+	va_end(args);
+	failed(uplink, NULL);
+}
+
+static void start_deadline(struct uplink *uplink)
+{
+	loop_timer_start(&uplink->deadline_timer, uplink->config.connect_timeout_ms);
 }
 
 static void connect_next(struct uplink *uplink)
 {
-	const char *address = uplink->addresses.addresses[uplink->next_address++];
+	const char *address = route_advance(&uplink->route);
+	const struct endpoint *endpoint = &uplink->url->endpoint;
+	const struct proxy *proxy = uplink->route.proxy;
+	char token[TOKEN_MAX + 1] = "", error[TOKEN_ERROR];
 	const struct websocket_target target = {
 		.address = address,
-		.port = uplink->endpoint.port,
-		.authority = uplink->endpoint.authority,
-		.path = uplink->endpoint.path,
+		.port = route_port(&uplink->route),
+		.proxy = proxy != NULL,
+		.proxy_credentials = proxy && *proxy->credentials ? proxy->credentials : NULL,
+		.authority = endpoint->authority,
+		.path = endpoint->path,
 		.subprotocol = MESSAGE_SUBPROTOCOL,
+		.bearer_token = uplink->config.token_file ? token : NULL,
 	};
 
+	if (uplink->config.token_file && token_read(uplink->config.token_file, token, error) < 0) {
+		failed_with(uplink, "%s", error);
+		return;
+	}
 	log_debug("uplink: connecting to %s, port %u", address, target.port);
 	uplink_set_state(uplink, UPLINK_STATE_CONNECTING);
-	loop_timer_start(&uplink->deadline_timer, uplink->config.connect_timeout_ms);
+	uplink->missing = describe_missing(&uplink->route, WEBSOCKET_STEP_TCP);
+	start_deadline(uplink);
 	websocket_connect(uplink->ws, &target);
+	explicit_bzero(token, sizeof(token));
 }
 
-static void on_resolved(void *userdata, const struct resolver_result *result)
+static void on_found(void *userdata, const char *error)
 {
 	struct uplink *uplink = userdata;
 
 	loop_timer_stop(&uplink->deadline_timer);
-	uplink->addresses = *result;
-	uplink->next_address = 0;
-	resolver_cancel(TAKE_PTR(uplink->resolver));
-	if (uplink->addresses.n > 0) {
+	if (error)
+		failed_with(uplink, "cannot resolve %s: %s", route_host(&uplink->route), error);
+	else
 		connect_next(uplink);
-		return;
-	}
-	snprintf(uplink->error, sizeof(uplink->error), "cannot resolve %s: %s",
-		 uplink->endpoint.host, uplink->addresses.error);
-	failed(uplink, 0);
 }
 
 static void on_retry(void *userdata)
@@ -146,43 +172,47 @@ static void on_retry(void *userdata)
 
 	uplink->retry_ms = 0;
 	uplink->attempts++;
+	uplink->url = urls_next(&uplink->urls, util_now_ms());
 	uplink_set_state(uplink, UPLINK_STATE_RESOLVING);
-	r = resolver_start(uplink->loop, uplink->endpoint.host, on_resolved, uplink,
-			   &uplink->resolver);
-	if (r < 0) {
-		snprintf(uplink->error, sizeof(uplink->error), "cannot start the resolver: %s",
-			 strerror(-r));
-		failed(uplink, 0);
-		return;
-	}
-	loop_timer_start(&uplink->deadline_timer, RESOLVE_TIMEOUT_MS);
+	r = route_find(&uplink->route, &uplink->url->endpoint);
+	if (r < 0)
+		failed_with(uplink, "cannot start the resolver: %s", strerror(-r));
+	else
+		start_deadline(uplink);
+}
+
+static void on_resolve_deadline(struct uplink *uplink)
+{
+	route_cancel(&uplink->route);
+	failed_with(uplink, "cannot resolve %s: no answer in %u s", route_host(&uplink->route),
+		    uplink->config.connect_timeout_ms / 1000);
 }
 
 static void on_deadline(void *userdata)
 {
 	struct uplink *uplink = userdata;
+	char reason[96];
 
-	if (uplink->resolver) {
-		resolver_cancel(TAKE_PTR(uplink->resolver));
-		snprintf(uplink->error, sizeof(uplink->error),
-			 "cannot resolve %s: no answer in %d s", uplink->endpoint.host,
-			 RESOLVE_TIMEOUT_MS / 1000);
-		failed(uplink, 0);
-	} else if (uplink->state == UPLINK_STATE_CONNECTING) {
-		websocket_close(uplink->ws, 0, "no connection in time");
-	} else if (uplink->stopping) {
-		websocket_close(uplink->ws, 0, "not closed in time");
-	} else {
-		websocket_close(uplink->ws, 0, "no CHALLENGE and WELCOME in time");
+	if (uplink->state == UPLINK_STATE_RESOLVING) {
+		on_resolve_deadline(uplink);
+		return;
 	}
+	if (uplink->stopping)
+		snprintf(reason, sizeof(reason), "not closed in time");
+	else
+		snprintf(reason, sizeof(reason), "%s in %u s", uplink->missing,
+			 uplink->config.connect_timeout_ms / 1000);
+	websocket_close(uplink->ws, 0, reason);
 }
 
-static void on_open(void *userdata)
+static void on_step(void *userdata, enum websocket_step step)
 {
 	struct uplink *uplink = userdata;
 
-	uplink_set_state(uplink, UPLINK_STATE_AUTHENTICATING);
-	loop_timer_start(&uplink->deadline_timer, uplink->config.connect_timeout_ms);
+	start_deadline(uplink);
+	uplink->missing = describe_missing(&uplink->route, step);
+	if (step == WEBSOCKET_STEP_OPEN)
+		uplink_set_state(uplink, UPLINK_STATE_AUTHENTICATING);
 }
 
 static void forget_connection(struct uplink *uplink)
@@ -190,111 +220,77 @@ static void forget_connection(struct uplink *uplink)
 	loop_timer_stop(&uplink->deadline_timer);
 	loop_timer_stop(&uplink->stable_timer);
 	loop_timer_stop(&uplink->goaway_timer);
-	loop_timer_stop(&uplink->ping_timer);
-	uplink->ping_sent_us = 0;
+	keepalive_stop(&uplink->keepalive);
 	uplink->hello_len = 0;
 	uplink->challenged = uplink->going_away = false;
 }
 
-/* Why the connection ended, for the log and the status. */
-static void describe_end(struct uplink *uplink, bool by_peer, unsigned code, const char *reason)
+/* Whether it is to be tried again with the next address: the server itself has not spoken yet. */
+static bool has_other_address(const struct uplink *uplink, const struct websocket_end *end)
 {
-	size_t size = sizeof(uplink->error);
-
-	if (!*reason)
-		reason = "no reason given";
-	if (uplink->state == UPLINK_STATE_CONNECTING)
-		snprintf(uplink->error, size, "cannot connect to %s, port %u: %s",
-			 uplink->addresses.addresses[uplink->next_address - 1],
-			 uplink->endpoint.port, reason);
-	else if (code == WEBSOCKET_NO_HANDSHAKE)
-		snprintf(uplink->error, size, "%s", reason);
-	else if (by_peer && code == MESSAGE_WS_REPLACED)
-		snprintf(uplink->error, size,
-			 "closed by the server (%u): another hotspot has this one's key: %s", code,
-			 reason);
-	else if (by_peer)
-		snprintf(uplink->error, size, "closed by the server (%u): %s", code, reason);
-	else if (code == MESSAGE_WS_BAD_MESSAGE)
-		snprintf(uplink->error, size, "bad message from the server, closed (%u): %s", code,
-			 reason);
-	else
-		snprintf(uplink->error, size, "closed (%u): %s", code, reason);
+	return end->step < WEBSOCKET_STEP_UPGRADE && route_has_next(&uplink->route);
 }
 
-static void on_closed(void *userdata, bool by_peer, unsigned code, const char *reason)
+static void on_closed(void *userdata, const struct websocket_end *end)
 {
 	struct uplink *uplink = userdata;
-	enum uplink_state was = uplink->state;
+	bool was_up = uplink->state == UPLINK_STATE_UP;
 	bool going_away = uplink->going_away;
 
 	forget_connection(uplink);
-	if (going_away && !by_peer && !uplink->stopping) {
+	if (was_up)
 		uplink->handler.on_down(uplink->userdata);
-		wait_for_retry(uplink, 0);
+	if (going_away && !end->by_peer && !uplink->stopping) {
+		wait_for_retry(uplink);
 		return;
 	}
-	describe_end(uplink, by_peer, code, reason);
-	if (was == UPLINK_STATE_UP)
-		uplink->handler.on_down(uplink->userdata);
+	describe_end(&uplink->route, end, uplink->error, sizeof(uplink->error));
 	if (uplink->stopping) {
 		uplink_set_state(uplink, UPLINK_STATE_UNCONFIGURED);
 		uplink->on_stopped(uplink->userdata);
-		return;
-	}
-	if (was == UPLINK_STATE_CONNECTING && uplink->next_address < uplink->addresses.n) {
+	} else if (has_other_address(uplink, end)) {
 		log_info("uplink: %s; trying the next address", uplink->error);
 		connect_next(uplink);
-		return;
+	} else {
+		if (was_up)
+			urls_disperse(&uplink->urls, util_now_ms(), random_word());
+		failed(uplink, end);
 	}
-	failed(uplink, code);
 }
 
 static void on_challenge(struct uplink *uplink, const struct message *m)
 {
-	const struct uplink_identity *identity = uplink->identity;
-	uint8_t covered[512], signature[MESSAGE_SIGNATURE_LEN];
 	struct message_resume resume[MESSAGE_RESUME_MAX];
-	const struct message_hello hello = {
-		.hotspot_id = identity->hotspot_id,
-		.public_key = identity->public_key,
-		.signature = signature,
-		.run = uplink->run,
-		.agent = uplink->config.agent,
+	const struct hello hello = {
+		.identity = uplink->identity,
+		.config = &uplink->config,
+		.authority = uplink->url->endpoint.authority,
 		.resume = resume,
 		.n_resume = uplink->handler.on_hello(uplink->userdata, resume),
 	};
-	size_t len = message_signed_bytes(m->challenge.nonce, identity->hotspot_id,
-					  uplink->endpoint.authority, covered, sizeof(covered));
-	int r = identity->sign(identity->userdata, covered, len, signature);
 
 	uplink->challenged = true;
-	if (r < 0) {
-		log_error("uplink: cannot sign the hello: %s", strerror(-r));
+	uplink->hello_len =
+		hello_encode(&hello, m->challenge.nonce, uplink->hello, sizeof(uplink->hello));
+	if (uplink->hello_len > 0)
+		websocket_want_write(uplink->ws);
+	else
 		websocket_close(uplink->ws, 0, "cannot sign the hello");
-		return;
-	}
-	uplink->hello_len = message_encode_hello(&hello, uplink->hello, sizeof(uplink->hello));
-	websocket_want_write(uplink->ws);
-}
-
-static void schedule_ping(struct uplink *uplink)
-{
-	if (uplink->config.ping_interval_ms > 0)
-		loop_timer_start(&uplink->ping_timer, uplink->config.ping_interval_ms);
 }
 
 static void on_welcome(struct uplink *uplink, const struct message *m)
 {
 	loop_timer_stop(&uplink->deadline_timer);
 	uplink->connects++;
+	uplink->url->failures = 0;
+	route_good(&uplink->route);
 	memcpy(uplink->hotspot_name, m->welcome.hotspot_name, sizeof(uplink->hotspot_name));
 	uplink_set_state(uplink, UPLINK_STATE_UP);
-	log_info("uplink: up, %s at %s%s%s", uplink->endpoint.authority,
-		 uplink->addresses.addresses[uplink->next_address - 1],
-		 *uplink->hotspot_name ? ", this hotspot is " : "", uplink->hotspot_name);
+	log_info("uplink: up, %s at %s%s%s", uplink->url->endpoint.authority,
+		 route_address(&uplink->route), *uplink->hotspot_name ? ", this hotspot is " : "",
+		 uplink->hotspot_name);
 	loop_timer_start(&uplink->stable_timer, STABLE_MS);
-	schedule_ping(uplink);
+	keepalive_start(&uplink->keepalive);
 	uplink->handler.on_up(uplink->userdata, &m->welcome);
 	websocket_want_write(uplink->ws);
 }
@@ -338,10 +334,11 @@ static void on_decoded(struct uplink *uplink, const struct message *m)
 static void on_message(void *userdata, const uint8_t *data, size_t len)
 {
 	struct uplink *uplink = userdata;
-	struct message m;
+	struct message m = {0};
 	const char *what;
 	int r = message_decode(data, len, &m, &what);
 
+	traffic_received(&uplink->traffic, r == 0 ? m.type : 0, len);
 	if (r == -ENOMSG)
 		log_debug("uplink: ignoring a message of unknown type, %zu bytes", len);
 	else if (r < 0)
@@ -354,30 +351,29 @@ static void on_alive(void *userdata, bool pong)
 {
 	struct uplink *uplink = userdata;
 
-	if (uplink->ping_sent_us == 0)
-		return;
 	if (pong)
-		uplink->rtt_us = (uint32_t)(util_now_us() - uplink->ping_sent_us);
-	uplink->ping_sent_us = 0;
-	schedule_ping(uplink);
+		traffic_pong(&uplink->traffic);
+	keepalive_alive(&uplink->keepalive, pong);
 }
 
-static void on_ping_timer(void *userdata)
+static void on_ping(void *userdata)
 {
 	struct uplink *uplink = userdata;
 
-	if (uplink->ping_sent_us != 0) {
-		websocket_close(uplink->ws, 0, "no answer to a ping");
-		return;
-	}
-	uplink->ping_sent_us = util_now_us();
-	loop_timer_start(&uplink->ping_timer, uplink->config.ping_timeout_ms);
+	traffic_ping(&uplink->traffic);
 	websocket_ping(uplink->ws);
 }
 
-static size_t on_writable(void *userdata, uint8_t *buf, size_t size)
+static void on_dead(void *userdata)
 {
 	struct uplink *uplink = userdata;
+
+	websocket_close(uplink->ws, 0, "no answer to a ping");
+}
+
+/* Encodes the next message. Returns its length, 0 for none. */
+static size_t next_message(struct uplink *uplink, uint8_t *buf, size_t size)
+{
 	size_t len = uplink->hello_len;
 
 	if (len > 0) {
@@ -387,9 +383,19 @@ static size_t on_writable(void *userdata, uint8_t *buf, size_t size)
 	}
 	if (uplink->state != UPLINK_STATE_UP)
 		return 0;
-	len = uplink->handler.on_writable(uplink->userdata, buf, size);
-	if (len == 0 && uplink->stopping)
+	return uplink->handler.on_writable(uplink->userdata, buf, size);
+}
+
+static size_t on_writable(void *userdata, uint8_t *buf, size_t size)
+{
+	struct uplink *uplink = userdata;
+	size_t len = next_message(uplink, buf, size);
+
+	if (len > 0) {
+		traffic_sent(&uplink->traffic, message_type(buf, len), len);
+	} else if (uplink->stopping && uplink->state == UPLINK_STATE_UP) {
 		websocket_close(uplink->ws, MESSAGE_WS_GOING_AWAY, "hotspot stopping");
+	}
 	return len;
 }
 
@@ -397,41 +403,81 @@ static void on_stable(void *userdata)
 {
 	struct uplink *uplink = userdata;
 
-	backoff_reset(&uplink->backoff);
+	url_good(uplink->url);
 }
 
 static void on_goaway_timer(void *userdata)
 {
 	struct uplink *uplink = userdata;
 
-	backoff_reset(&uplink->backoff);
+	url_good(uplink->url);
 	uplink->going_away = true;
 	log_info("uplink: reconnecting, as the server asked");
 	websocket_close(uplink->ws, MESSAGE_WS_GOING_AWAY, "reconnecting as asked");
 }
 
-static int open_endpoint(struct uplink *uplink)
+static int open_urls(struct uplink *uplink)
 {
 	static const struct websocket_handler ws_handler = {
-		.on_open = on_open,
+		.on_step = on_step,
 		.on_message = on_message,
 		.on_alive = on_alive,
 		.on_writable = on_writable,
 		.on_closed = on_closed,
 	};
+	const struct uplink_config *config = &uplink->config;
+	const struct websocket_config ws_config = {
+		.ca_file = config->ca_file,
+		.pins = config->pins,
+		.n_pins = config->n_pins,
+		.certificate_file = config->certificate_file,
+		.key_file = config->key_file,
+		.max_message = MESSAGE_MAX,
+		.bad_message_code = MESSAGE_WS_BAD_MESSAGE,
+	};
 	const char *what;
-	int r = endpoint_parse(uplink->config.url, &uplink->endpoint, &what);
+	size_t bad;
+	int r = urls_init(&uplink->urls, config->urls, config->n_urls, config->backoff_min_ms,
+			  config->backoff_max_ms, &bad, &what);
 
 	if (r < 0) {
-		log_error("uplink: %s: %s", uplink->config.url, what);
+		log_error("uplink: %s: %s", config->urls[bad], what);
 		return r;
 	}
-	r = websocket_new(uplink->loop, uplink->config.ca_file, MESSAGE_MAX, MESSAGE_WS_BAD_MESSAGE,
-			  &ws_handler, uplink, &uplink->ws);
+	r = websocket_new(uplink->loop, &ws_config, &ws_handler, uplink, &uplink->ws);
 	if (r < 0)
-		log_error("uplink: cannot set up TLS with %s: %s", uplink->config.ca_file,
-			  strerror(-r));
+		log_error("uplink: cannot set up TLS with %s%s%s: %s", config->ca_file,
+			  config->certificate_file ? " and " : "",
+			  config->certificate_file ? config->certificate_file : "", strerror(-r));
 	return r;
+}
+
+/* With its configuration, from nothing. */
+static int begin(struct uplink *uplink)
+{
+	const struct uplink_config *config = &uplink->config;
+	int r;
+
+	route_init(&uplink->route, uplink->loop, config->proxy, config->no_proxy, on_found, uplink);
+	keepalive_init(&uplink->keepalive, uplink->loop, config->ping_interval_ms,
+		       config->ping_timeout_ms, on_ping, on_dead, uplink);
+	if (config->n_urls == 0)
+		return 0;
+	r = open_urls(uplink);
+	if (r == 0)
+		wait_for_retry(uplink);
+	return r;
+}
+
+/* Back to nothing, without a word to the server. */
+static void drop(struct uplink *uplink)
+{
+	forget_connection(uplink);
+	loop_timer_stop(&uplink->retry_timer);
+	route_cancel(&uplink->route);
+	websocket_free(TAKE_PTR(uplink->ws));
+	uplink->url = NULL;
+	uplink->retry_ms = 0;
 }
 
 int uplink_new(struct loop *loop, const struct uplink_config *config,
@@ -439,7 +485,7 @@ int uplink_new(struct loop *loop, const struct uplink_config *config,
 	       void *userdata, struct uplink **ret)
 {
 	struct uplink *uplink = calloc(1, sizeof(*uplink));
-	int r = 0;
+	int r;
 
 	if (!uplink)
 		return -ENOMEM;
@@ -449,18 +495,11 @@ int uplink_new(struct loop *loop, const struct uplink_config *config,
 	uplink->handler = *handler;
 	uplink->userdata = userdata;
 	uplink->since_ms = util_now_ms();
-	util_random(uplink->run, sizeof(uplink->run));
-	backoff_init(&uplink->backoff, config->backoff_min_ms, config->backoff_max_ms);
 	loop_timer_init(loop, &uplink->retry_timer, on_retry, uplink);
 	loop_timer_init(loop, &uplink->deadline_timer, on_deadline, uplink);
 	loop_timer_init(loop, &uplink->stable_timer, on_stable, uplink);
 	loop_timer_init(loop, &uplink->goaway_timer, on_goaway_timer, uplink);
-	loop_timer_init(loop, &uplink->ping_timer, on_ping_timer, uplink);
-	if (*config->url) {
-		r = open_endpoint(uplink);
-		if (r == 0)
-			wait_for_retry(uplink, 0);
-	}
+	r = begin(uplink);
 	if (r < 0) {
 		uplink_free(uplink);
 		return r;
@@ -473,11 +512,24 @@ void uplink_free(struct uplink *uplink)
 {
 	if (!uplink)
 		return;
-	forget_connection(uplink);
-	loop_timer_stop(&uplink->retry_timer);
-	resolver_cancel(uplink->resolver);
-	websocket_free(uplink->ws);
+	drop(uplink);
 	free(uplink);
+}
+
+int uplink_configure(struct uplink *uplink, const struct uplink_config *config)
+{
+	bool was_up = uplink->state == UPLINK_STATE_UP;
+
+	if (uplink->stopping)
+		return -ESHUTDOWN;
+	drop(uplink);
+	uplink_set_state(uplink, UPLINK_STATE_UNCONFIGURED);
+	if (was_up)
+		uplink->handler.on_down(uplink->userdata);
+	uplink->config = *config;
+	uplink->urls.n = 0;
+	uplink->error[0] = '\0';
+	return begin(uplink);
 }
 
 void uplink_want_write(struct uplink *uplink)
@@ -504,7 +556,7 @@ void uplink_stop(struct uplink *uplink, uint32_t timeout_ms, void (*on_stopped)(
 		   uplink->state == UPLINK_STATE_AUTHENTICATING) {
 		websocket_close(uplink->ws, 0, "hotspot stopping");
 	} else {
-		resolver_cancel(TAKE_PTR(uplink->resolver));
+		route_cancel(&uplink->route);
 		loop_timer_stop(&uplink->deadline_timer);
 		loop_timer_stop(&uplink->retry_timer);
 		loop_timer_init(uplink->loop, &uplink->retry_timer, on_nothing_to_stop, uplink);
@@ -512,25 +564,46 @@ void uplink_stop(struct uplink *uplink, uint32_t timeout_ms, void (*on_stopped)(
 	}
 }
 
+static void get_urls_status(const struct uplink *uplink, struct uplink_status *ret)
+{
+	ret->n_urls = uplink->urls.n;
+	for (size_t i = 0; i < ret->n_urls; i++) {
+		const struct url *url = &uplink->urls.urls[i];
+
+		ret->urls[i] = (struct uplink_url_status){
+			.url = url->text,
+			.failures = url->failures,
+			.retry_ms = url->retry_ms,
+			.error = url->error,
+			.error_ms = url->error_ms,
+		};
+	}
+}
+
 void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret)
 {
+	const struct proxy *proxy = uplink->route.proxy;
+
 	*ret = (struct uplink_status){
 		.state = uplink->state,
 		.since_ms = uplink->since_ms,
 		.retry_ms = uplink->retry_ms,
-		.url = uplink->config.url,
-		.address = "",
+		.url = uplink->url	    ? uplink->url->text
+		       : uplink->urls.n > 0 ? uplink->urls.urls[0].text
+					    : "",
+		.address = route_address(&uplink->route),
+		.proxy = proxy ? proxy->authority : "",
 		.error = uplink->error,
 		.error_ms = uplink->error_ms,
 		.hotspot_name = uplink->hotspot_name,
-		.rtt_us = uplink->rtt_us,
+		.rtt_us = uplink->keepalive.rtt_us,
 		.attempts = uplink->attempts,
 		.connects = uplink->connects,
+		.traffic = uplink->traffic,
 	};
 	if (uplink->goaway_timer.armed)
 		ret->reconnect_ms = uplink->goaway_timer.due_us / 1000;
-	if (uplink->next_address > 0)
-		ret->address = uplink->addresses.addresses[uplink->next_address - 1];
 	if (uplink->ws)
-		websocket_get_counters(uplink->ws, &ret->counters);
+		ret->certificate_end = websocket_certificate_end(uplink->ws);
+	get_urls_status(uplink, ret);
 }

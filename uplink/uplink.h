@@ -10,18 +10,35 @@
 #include <stdint.h>
 
 #include "uplink/message.h"
+#include "uplink/traffic.h"
+#include "uplink/urls.h"
 #include "uplink/websocket.h"
 
 struct loop;
+struct pin;
+struct proxy;
 struct uplink;
 
+#define UPLINK_URLS_MAX URLS_MAX
+
+/* Strings and arrays must outlive the object. */
 struct uplink_config {
-	const char *url; /* wss://..., or empty: waits for one to be configured */
+	const char *const *urls; /* wss://..., tried in this order */
+	size_t n_urls; /* at most UPLINK_URLS_MAX; 0: waits for one to be configured */
 	const char *ca_file; /* PEM */
+	const struct pin *pins; /* where there are any, they count instead of ca_file */
+	size_t n_pins;
+	const char *certificate_file; /* PEM, for TLS client authentication; NULL for none */
+	const char *key_file; /* PEM, its key */
+	const char *token_file; /* of the bearer token, read at each attempt; NULL for none */
+	const struct proxy *proxy; /* NULL for none */
+	const char *no_proxy; /* hosts that are reached without it (proxy.h); NULL for none */
 	const char *agent; /* name and version for HELLO */
-	uint32_t ping_interval_ms; /* 0: never */
+	const uint8_t *run; /* MESSAGE_RUN_LEN bytes for HELLO */
+	const struct message_location *location; /* for HELLO; NULL for none */
+	uint32_t ping_interval_ms; /* without a frame from the server; 0: never */
 	uint32_t ping_timeout_ms;
-	uint32_t connect_timeout_ms; /* for each address: TCP, TLS and upgrade; and for the hello */
+	uint32_t connect_timeout_ms; /* for each step: TCP, TLS, upgrade, hello */
 	uint32_t backoff_min_ms;
 	uint32_t backoff_max_ms;
 };
@@ -62,28 +79,43 @@ enum uplink_state {
 };
 const char *uplink_state_name(enum uplink_state state);
 
+struct uplink_url_status {
+	const char *url;
+	unsigned failures; /* in a row */
+	uint64_t retry_ms; /* monotonic, not before that; 0 for any time */
+	const char *error; /* why the last connection or attempt ended, empty for never */
+	int64_t error_ms; /* monotonic, of error */
+};
+
 struct uplink_status {
 	enum uplink_state state;
 	uint64_t since_ms; /* monotonic, of state */
 	uint64_t retry_ms; /* monotonic, the next attempt; 0 where none is set */
 	uint64_t reconnect_ms; /* monotonic, when to reconnect as the server asked; 0 for never */
-	const char *url;
-	const char *address; /* in use or tried last, in numbers; empty for none */
+	const char *url; /* in use or tried last */
+	const char *address; /* the same, in numbers; empty for none */
+	const char *proxy; /* host:port of the proxy, empty for none */
 	const char *error; /* why the last connection or attempt ended, empty for never */
 	int64_t error_ms; /* monotonic, of error */
 	const char *hotspot_name; /* the cloud's, or empty */
 	uint32_t rtt_us; /* of the last ping answered, 0 for none */
+	int64_t certificate_end; /* of the server's, Unix time; 0 where not known */
 	uint64_t attempts, connects;
-	struct websocket_counters counters;
+	struct traffic traffic;
+	struct uplink_url_status urls[UPLINK_URLS_MAX];
+	size_t n_urls;
 };
 
-/* Starts at once. config's strings and identity must outlive it; handler is copied, userdata not
+/* Starts at once. config is copied, what it points to and identity must outlive it; handler is copied, userdata not
  * owned. Returns 0 and an object for uplink_free, or -errno with a line in the log. */
 int uplink_new(struct loop *loop, const struct uplink_config *config,
 	       const struct uplink_identity *identity, const struct uplink_handler *handler,
 	       void *userdata, struct uplink **ret);
 /* Drops what is open, without a callback. NULL is fine. */
 void uplink_free(struct uplink *uplink);
+/* Drops what is open, with on_down where it was up, and connects as config says; counters go on. From
+ * the loop alone. Returns 0; or -errno with a line in the log, and there is no uplink then. */
+int uplink_configure(struct uplink *uplink, const struct uplink_config *config);
 /* There is something to send. Cheap; may be called at any time. */
 void uplink_want_write(struct uplink *uplink);
 /* Ends the connection for good: sends what on_writable still has, then closes with 1001. on_stopped

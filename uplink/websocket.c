@@ -2,20 +2,33 @@
 #include "uplink/websocket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libwebsockets.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#if !defined(LWS_WITH_MBEDTLS)
+#include <openssl/ssl.h>
+#endif
 
 #include "agent/log.h"
 #include "agent/loop.h"
-#include "agent/lws_log.h"
 #include "agent/util.h"
-#include "uplink/probe.h"
+#include "uplink/diagnosis.h"
+#include "uplink/server.h"
+#include "uplink/pin.h"
+#include "uplink/target.h"
 
 #define CLOSE_DEADLINE_MS 3000 /* for the close handshake (RFC 6455, section 7.1.1) */
 #define WRITES_PER_TURN	  16
-#define RESOLVED_ADDRESS  64 /* bytes of an address in numbers, NUL included */
+#define CONNECT_NEVER_S	  3600
+#define PROXY_TEXT	  256 /* credentials and address of a proxy */
+#define DIAGNOSIS_MS	  5000
+#define PROXIED_HOST_MAX  90 /* libwebsockets 4.1 has no room for more in its CONNECT */
 #define RX_CHUNK	  4096 /* what libwebsockets hands over at once */
 
 enum websocket_state {
@@ -30,37 +43,36 @@ struct websocket {
 	struct loop *loop; /* not owned */
 	struct lws_vhost *vhost;
 	struct lws *wsi; /* owned by libwebsockets, NULL while none */
+	struct websocket_config config;
 	struct websocket_handler handler;
 	void *userdata; /* not owned */
-	size_t max_message;
-	unsigned bad_message_code;
 
 	enum websocket_state state;
 	bool ping_due;
-	bool by_peer;
-	bool has_reason; /* code and reason are settled */
-	unsigned code;
+	struct websocket_target target; /* owned, with what it points to */
+	struct websocket_end end;
+	bool settled; /* end is */
 	char reason[WEBSOCKET_REASON];
 	struct loop_timer closed_timer; /* on_closed, outside of libwebsockets' calls */
 	struct loop_timer deadline_timer;
-	struct probe probe; /* after a connection that failed without a word */
-	char address[RESOLVED_ADDRESS];
-	uint16_t port;
+	struct loop_fd tcp_watch; /* until TCP is connected */
+	int tcp_fd; /* owned, -1 for none: a duplicate of libwebsockets' socket */
+	struct diagnosis *diagnosis; /* NULL while none runs */
+	int64_t certificate_end;
 
 	uint8_t *rx; /* the beginning of a message that comes in pieces */
 	size_t rx_len;
-	struct websocket_counters counters;
 	uint8_t tx[LWS_PRE + WEBSOCKET_TX_MAX];
 };
 
 static void settle(struct websocket *ws, bool by_peer, unsigned code, const char *reason,
 		   size_t len)
 {
-	if (ws->has_reason)
+	if (ws->settled)
 		return;
-	ws->has_reason = true;
-	ws->by_peer = by_peer;
-	ws->code = code;
+	ws->settled = true;
+	ws->end.by_peer = by_peer;
+	ws->end.code = code;
 	snprintf(ws->reason, sizeof(ws->reason), "%.*s", (int)MIN(len, sizeof(ws->reason) - 1),
 		 reason);
 }
@@ -70,6 +82,13 @@ static void settle_text(struct websocket *ws, const char *reason)
 	settle(ws, false, WEBSOCKET_NO_HANDSHAKE, reason, strlen(reason));
 }
 
+static void forget_tcp(struct websocket *ws)
+{
+	loop_fd_remove(&ws->tcp_watch);
+	util_closep(&ws->tcp_fd);
+	ws->tcp_fd = -1;
+}
+
 static void closed(struct websocket *ws)
 {
 	if (ws->state == STATE_IDLE || ws->state == STATE_CLOSED)
@@ -77,10 +96,22 @@ static void closed(struct websocket *ws)
 	settle(ws, true, WEBSOCKET_NO_HANDSHAKE, "connection lost", strlen("connection lost"));
 	ws->state = STATE_CLOSED;
 	ws->wsi = NULL;
+	forget_tcp(ws);
+	target_done(&ws->target);
+	diagnosis_cancel(TAKE_PTR(ws->diagnosis));
 	free(TAKE_PTR(ws->rx));
 	ws->rx_len = 0;
 	loop_timer_stop(&ws->deadline_timer);
 	loop_timer_start(&ws->closed_timer, 0);
+}
+
+static void came_to(struct websocket *ws, enum websocket_step step)
+{
+	if (step <= ws->end.step)
+		return;
+	ws->end.step = step;
+	forget_tcp(ws);
+	ws->handler.on_step(ws->userdata, step);
 }
 
 static void on_closed_timer(void *userdata)
@@ -88,7 +119,8 @@ static void on_closed_timer(void *userdata)
 	struct websocket *ws = userdata;
 
 	ws->state = STATE_IDLE;
-	ws->handler.on_closed(ws->userdata, ws->by_peer, ws->code, ws->reason);
+	ws->end.reason = ws->reason;
+	ws->handler.on_closed(ws->userdata, &ws->end);
 }
 
 /* libwebsockets drops the socket soon; what it still says of it no longer reaches us. */
@@ -109,34 +141,36 @@ static void on_deadline(void *userdata)
 	closed(ws);
 }
 
-static void on_probed(void *userdata, int error)
+static void on_diagnosed(void *userdata, const char *text)
 {
 	struct websocket *ws = userdata;
 
-	settle_text(ws,
-		    error == 0 ? "the connection was lost before it was open" : strerror(error));
+	if (*text)
+		settle_text(ws, text);
+	else
+		settle_text(ws, ws->end.step == WEBSOCKET_STEP_TCP
+					? "the connection was lost before it was open"
+					: "the server ended the connection before it was open");
 	closed(ws);
 }
 
-/* The connection could not be made, and libwebsockets says why in its log or not at all. */
-static void failed(struct websocket *ws)
+/* The connection could not be made, and libwebsockets hardly says why. */
+static void failed(struct websocket *ws, struct lws *wsi, const char *cause)
 {
-	const char *cause = lws_log_cause();
+	char reason[WEBSOCKET_REASON];
 
 	ws->wsi = NULL;
-	if (cause)
-		settle_text(ws, cause);
-	if (ws->has_reason)
-		closed(ws);
-	else
-		probe_start(&ws->probe, ws->address, ws->port);
-}
-
-static void deliver(struct websocket *ws, const uint8_t *data, size_t len)
-{
-	ws->counters.messages_in++;
-	ws->counters.bytes_in += len;
-	ws->handler.on_message(ws->userdata, data, len);
+	forget_tcp(ws);
+	if (ws->state != STATE_CONNECTING)
+		return;
+	if (wsi && ws->end.step == WEBSOCKET_STEP_UPGRADE && !ws->settled &&
+	    server_refused(wsi, cause, &ws->end, reason))
+		settle_text(ws, reason);
+	if (!ws->settled && diagnosis_start(ws->loop, &ws->config, &ws->target, ws->end.step,
+					    DIAGNOSIS_MS, on_diagnosed, ws, &ws->diagnosis) == 0)
+		return;
+	settle_text(ws, cause ? cause : "no connection");
+	closed(ws);
 }
 
 static void receive(struct websocket *ws, const uint8_t *data, size_t len)
@@ -145,15 +179,15 @@ static void receive(struct websocket *ws, const uint8_t *data, size_t len)
 	uint8_t *rx;
 
 	if (!lws_frame_is_binary(ws->wsi)) {
-		websocket_close(ws, ws->bad_message_code, "a text message");
+		websocket_close(ws, ws->config.bad_message_code, "a text message");
 		return;
 	}
-	if (len > ws->max_message - ws->rx_len) {
-		websocket_close(ws, ws->bad_message_code, "a message over the size limit");
+	if (len > ws->config.max_message - ws->rx_len) {
+		websocket_close(ws, ws->config.bad_message_code, "a message over the size limit");
 		return;
 	}
 	if (final && ws->rx_len == 0) {
-		deliver(ws, data, len);
+		ws->handler.on_message(ws->userdata, data, len);
 		return;
 	}
 	rx = realloc(ws->rx, ws->rx_len + len + 1);
@@ -170,7 +204,7 @@ static void receive(struct websocket *ws, const uint8_t *data, size_t len)
 	rx = TAKE_PTR(ws->rx);
 	len = ws->rx_len;
 	ws->rx_len = 0;
-	deliver(ws, rx, len);
+	ws->handler.on_message(ws->userdata, rx, len);
 	free(rx);
 }
 
@@ -190,8 +224,6 @@ static int write_messages(struct websocket *ws)
 
 		if (len == 0 || ws->state != STATE_OPEN)
 			return 0;
-		ws->counters.messages_out++;
-		ws->counters.bytes_out += len;
 		if (lws_write(ws->wsi, ws->tx + LWS_PRE, len, LWS_WRITE_BINARY) < (int)len)
 			return -1;
 		if (lws_send_pipe_choked(ws->wsi))
@@ -207,7 +239,7 @@ static int writeable(struct websocket *ws)
 		return write_messages(ws);
 	if (ws->state != STATE_CLOSING)
 		return 0;
-	lws_close_reason(ws->wsi, (enum lws_close_status)ws->code, (uint8_t *)ws->reason,
+	lws_close_reason(ws->wsi, (enum lws_close_status)ws->end.code, (uint8_t *)ws->reason,
 			 MIN(strlen(ws->reason), (size_t)123)); /* RFC 6455, section 5.5 */
 	return -1;
 }
@@ -218,6 +250,58 @@ static void peer_closes(struct websocket *ws, const uint8_t *in, size_t len)
 		settle(ws, true, (unsigned)in[0] << 8 | in[1], (const char *)in + 2, len - 2);
 	else
 		settle(ws, true, 1005, "", 0); /* no code: RFC 6455, section 7.4.1 */
+}
+
+/* TLS is up, and nothing has been said yet: the last moment to leave. Returns -1 to. */
+static int check_pin(struct websocket *ws, struct lws *wsi)
+{
+	char text[PIN_TEXT], reason[WEBSOCKET_REASON];
+	struct pin pin;
+
+	ws->certificate_end = server_certificate_end(wsi);
+	if (ws->config.n_pins == 0)
+		return 0;
+	if (server_pin(wsi, &pin) < 0) {
+		settle_text(ws, "the server's key cannot be told, so it is none of uplink.pins");
+		return -1;
+	}
+	if (pin_in(&pin, ws->config.pins, ws->config.n_pins))
+		return 0;
+	pin_text(&pin, text);
+	snprintf(reason, sizeof(reason), "the server's key is none of uplink.pins: it is %s", text);
+	settle_text(ws, reason);
+	return -1;
+}
+
+static int add_token(struct websocket *ws, struct lws *wsi, uint8_t **p, size_t len)
+{
+	static const char scheme[] = "Bearer ";
+	const char *token = ws->target.bearer_token;
+	size_t token_len = token ? strlen(token) : 0;
+	_cleanup_free_ char *value = NULL;
+	int r;
+
+	if (token_len == 0)
+		return 0;
+	if (asprintf(&value, "%s%s", scheme, token) < 0) {
+		value = NULL;
+		return -1;
+	}
+	r = lws_add_http_header_by_token(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, (uint8_t *)value,
+					 (int)strlen(value), p, *p + len);
+	explicit_bzero(value, strlen(value));
+	if (r != 0)
+		settle_text(ws, "the token is too long for libwebsockets");
+	return r != 0 ? -1 : 0;
+}
+
+/* The upgrade request is about to be sent. */
+static int on_request(struct websocket *ws, struct lws *wsi, uint8_t **p, size_t len)
+{
+	if (ws->settled || check_pin(ws, wsi) < 0)
+		return -1;
+	came_to(ws, WEBSOCKET_STEP_UPGRADE);
+	return add_token(ws, wsi, p, len);
 }
 
 /* Returns -1 where the server did not take up the subprotocol. */
@@ -238,12 +322,13 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
 	if (!ws)
 		return 0;
 	switch ((int)reason) {
+	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
+		return on_request(ws, wsi, in, len);
 	case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH:
 		return check_subprotocol(ws, wsi);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
-		lws_log_cause();
 		ws->state = STATE_OPEN;
-		ws->handler.on_open(ws->userdata);
+		came_to(ws, WEBSOCKET_STEP_OPEN);
 		return 0;
 	case LWS_CALLBACK_CLIENT_RECEIVE:
 		if (ws->state != STATE_OPEN)
@@ -262,7 +347,7 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
 	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
 		if (in)
 			log_debug("libwebsockets: %.*s", (int)len, (const char *)in);
-		failed(ws);
+		failed(ws, wsi, in);
 		return 0;
 	case LWS_CALLBACK_CLIENT_CLOSED:
 	case LWS_CALLBACK_WSI_DESTROY:
@@ -278,36 +363,49 @@ static const struct lws_protocols protocols[] = {
 	{0},
 };
 
-int websocket_new(struct loop *loop, const char *ca_file, size_t max_message,
-		  unsigned bad_message_code, const struct websocket_handler *handler,
-		  void *userdata, struct websocket **ret)
+static struct lws_vhost *new_vhost(struct loop *loop, const struct websocket_config *config)
 {
 	const struct lws_context_creation_info info = {
 		.port = CONTEXT_PORT_NO_LISTEN,
 		.vhost_name = "uplink",
 		.protocols = protocols,
-		.client_ssl_ca_filepath = ca_file,
+		.client_ssl_ca_filepath = config->n_pins > 0 ? NULL : config->ca_file,
+		.client_ssl_cert_filepath = config->certificate_file,
+		.client_ssl_private_key_filepath = config->key_file,
+#if !defined(LWS_WITH_MBEDTLS)
+		.ssl_client_options_set = SSL_OP_NO_SSLv3 | SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1,
+#endif
 		/* The configured file alone counts. */
 		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
 			   LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS,
+		/* Deadlines are those of who connects. */
+		.connect_timeout_secs = CONNECT_NEVER_S,
 	};
+
+	/* libwebsockets would take it for the proxy. */
+	unsetenv("http_proxy");
+	return lws_create_vhost(loop_lws(loop), &info);
+}
+
+int websocket_new(struct loop *loop, const struct websocket_config *config,
+		  const struct websocket_handler *handler, void *userdata, struct websocket **ret)
+{
 	struct websocket *ws = calloc(1, sizeof(*ws));
 
 	if (!ws)
 		return -ENOMEM;
-	ws->vhost = lws_create_vhost(loop_lws(loop), &info);
+	ws->vhost = new_vhost(loop, config);
 	if (!ws->vhost) {
 		free(ws);
 		return -EINVAL;
 	}
 	ws->loop = loop;
+	ws->config = *config;
 	ws->handler = *handler;
 	ws->userdata = userdata;
-	ws->max_message = max_message;
-	ws->bad_message_code = bad_message_code;
+	ws->tcp_fd = -1;
 	loop_timer_init(loop, &ws->closed_timer, on_closed_timer, ws);
 	loop_timer_init(loop, &ws->deadline_timer, on_deadline, ws);
-	probe_init(&ws->probe, loop, on_probed, ws);
 	*ret = ws;
 	return 0;
 }
@@ -318,21 +416,78 @@ void websocket_free(struct websocket *ws)
 		return;
 	loop_timer_stop(&ws->closed_timer);
 	loop_timer_stop(&ws->deadline_timer);
-	probe_stop(&ws->probe);
+	diagnosis_cancel(ws->diagnosis);
+	forget_tcp(ws);
+	target_done(&ws->target);
 	abandon(ws);
 	lws_vhost_destroy(ws->vhost);
 	free(ws->rx);
 	free(ws);
 }
 
-void websocket_connect(struct websocket *ws, const struct websocket_target *target)
+static void on_tcp(void *userdata, uint32_t revents)
 {
-	const struct lws_client_connect_info info = {
+	struct websocket *ws = userdata;
+	socklen_t len = sizeof(struct tcp_info);
+	struct tcp_info info = {0};
+
+	(void)revents;
+	/* Not SO_ERROR, which is told once: libwebsockets asks for it too. */
+	if (getsockopt(ws->tcp_fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	    info.tcpi_state == TCP_ESTABLISHED)
+		came_to(ws, WEBSOCKET_STEP_TLS);
+	else
+		forget_tcp(ws);
+}
+
+/* libwebsockets does not tell when TCP is connected. */
+static void watch_tcp(struct websocket *ws)
+{
+	ws->tcp_fd = fcntl(lws_get_socket_fd(ws->wsi), F_DUPFD_CLOEXEC, 0);
+	if (ws->tcp_fd >= 0 &&
+	    loop_fd_add(ws->loop, &ws->tcp_watch, ws->tcp_fd, EPOLLOUT, on_tcp, ws) < 0)
+		forget_tcp(ws);
+}
+
+/* The vhost keeps it from one connection to the next. */
+static int set_proxy(struct websocket *ws, const struct websocket_target *target)
+{
+	char text[PROXY_TEXT];
+	bool v6 = strchr(target->address, ':') != NULL;
+	int r;
+
+	/* Port 0: none. */
+	if (!target->proxy)
+		return lws_set_proxy(ws->vhost, ":0");
+	snprintf(text, sizeof(text), "%s%s%s%s%s:%u",
+		 target->proxy_credentials ? target->proxy_credentials : "",
+		 target->proxy_credentials ? "@" : "", v6 ? "[" : "", target->address,
+		 v6 ? "]" : "", target->port);
+	r = lws_set_proxy(ws->vhost, text);
+	explicit_bzero(text, sizeof(text));
+	return r;
+}
+
+static unsigned tls_flags(const struct websocket *ws)
+{
+	unsigned flags = LCCSCF_USE_SSL | LCCSCF_HTTP_NO_FOLLOW_REDIRECT;
+
+	/* A pinned key says all; check_pin looks at it before anything is sent. */
+	if (ws->config.n_pins > 0)
+		flags |= LCCSCF_ALLOW_SELFSIGNED | LCCSCF_ALLOW_INSECURE | LCCSCF_ALLOW_EXPIRED |
+			 LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK;
+	return flags;
+}
+
+static void begin(struct websocket *ws, const struct websocket_target *target)
+{
+	char host[PROXIED_HOST_MAX + 1];
+	struct lws_client_connect_info info = {
 		.context = loop_lws(ws->loop),
 		.vhost = ws->vhost,
 		.address = target->address,
 		.port = target->port,
-		.ssl_connection = LCCSCF_USE_SSL,
+		.ssl_connection = (int)tls_flags(ws),
 		.path = target->path,
 		.host = target->authority,
 		.origin = target->authority,
@@ -344,16 +499,40 @@ void websocket_connect(struct websocket *ws, const struct websocket_target *targ
 		.opaque_user_data = ws,
 	};
 
-	ws->state = STATE_CONNECTING;
-	ws->has_reason = false;
-	ws->ping_due = false;
-	snprintf(ws->address, sizeof(ws->address), "%s", target->address);
-	ws->port = target->port;
-	lws_log_watch();
+	if (target->proxy) {
+		info.port = target_host(target, host, sizeof(host));
+		info.address = host;
+	}
 	/* Mostly it has said so in a callback already. */
-	if (!lws_client_connect_via_info(&info) && ws->state == STATE_CONNECTING &&
-	    !ws->probe.timer.armed)
-		failed(ws);
+	if (!lws_client_connect_via_info(&info)) {
+		if (ws->state == STATE_CONNECTING && !ws->diagnosis)
+			failed(ws, NULL, NULL);
+	} else if (ws->wsi && ws->end.step == WEBSOCKET_STEP_TCP) {
+		watch_tcp(ws);
+	}
+}
+
+void websocket_connect(struct websocket *ws, const struct websocket_target *target)
+{
+	const char *error = NULL;
+
+	ws->state = STATE_CONNECTING;
+	ws->settled = false;
+	ws->end = (struct websocket_end){0};
+	ws->ping_due = false;
+	ws->certificate_end = 0;
+	if (target_copy(target, &ws->target) < 0)
+		error = "out of memory";
+	else if (target->proxy && strlen(target->authority) > PROXIED_HOST_MAX)
+		error = "the host's name is too long to ask a proxy for it";
+	else if (set_proxy(ws, target) != 0)
+		error = "libwebsockets refuses the proxy";
+	if (!error) {
+		begin(ws, target);
+		return;
+	}
+	settle_text(ws, error);
+	closed(ws);
 }
 
 void websocket_want_write(struct websocket *ws)
@@ -379,13 +558,11 @@ void websocket_close(struct websocket *ws, unsigned code, const char *reason)
 		lws_callback_on_writable(ws->wsi);
 		return;
 	}
-	lws_log_cause();
-	probe_stop(&ws->probe);
 	abandon(ws);
 	closed(ws);
 }
 
-void websocket_get_counters(const struct websocket *ws, struct websocket_counters *ret)
+int64_t websocket_certificate_end(const struct websocket *ws)
 {
-	*ret = ws->counters;
+	return ws->certificate_end;
 }

@@ -200,6 +200,22 @@ uint64_t wire_in_uint(struct wire_in *in, uint64_t max)
 	return 0;
 }
 
+int64_t wire_in_int(struct wire_in *in, int64_t min, int64_t max)
+{
+	struct item item = next(in);
+	int64_t value;
+
+	if ((item.kind != KIND_UINT && item.kind != KIND_NEGINT) || item.value > INT64_MAX) {
+		in->failed = true;
+		return 0;
+	}
+	value = item.kind == KIND_UINT ? (int64_t)item.value : -1 - (int64_t)item.value;
+	if (value >= min && value <= max)
+		return value;
+	in->failed = true;
+	return 0;
+}
+
 const uint8_t *wire_in_bytes(struct wire_in *in, size_t *ret_len)
 {
 	struct item item = expect(in, KIND_BYTES);

@@ -20,9 +20,10 @@ struct wire_in {
 };
 
 void wire_in_init(struct wire_in *in, const uint8_t *data, size_t len);
-/* Each takes one item off; another kind, a value over max or a broken item is a failure, and the
+/* Each takes one item off; another kind, a value out of range or a broken item is a failure, and the
  * result is 0 or NULL then. */
 uint64_t wire_in_uint(struct wire_in *in, uint64_t max);
+int64_t wire_in_int(struct wire_in *in, int64_t min, int64_t max);
 /* What is returned lies in the buffer. */
 const uint8_t *wire_in_bytes(struct wire_in *in, size_t *ret_len);
 /* len bytes exactly. */

@@ -73,22 +73,6 @@ async def test_check_config_valid(directory):
     assert await run(DAEMON, "--check-config", empty) == (0, f"{empty}: valid\n", "")
 
 
-def test_every_option_is_documented():
-    """The installed file shows each option of the program with its default."""
-    source = (ROOT / "agent/settings.c").read_text()
-    options = re.findall(r'\{"([a-z_.]+)", TYPE_', source)
-    assert len(options) > 20
-    shown, group = [], ""
-    for line in VALID.read_text().splitlines():
-        if match := re.match(r"(\w+): \{", line):
-            group = match[1] + "."
-        elif line == "};":
-            group = ""
-        elif match := re.match(r"\s*(\w+) = ", line):
-            shown.append(group + match[1])
-    assert sorted(shown) == sorted(options)
-
-
 @pytest.mark.parametrize("name", WRONG)
 async def test_check_config_wrong(directory, name):
     """Each kind of mistake is told in one line: file, line, option, what was expected."""
@@ -348,12 +332,3 @@ async def test_log_level(directory):
     assert " error " in quiet.err and " info " not in quiet.err
     assert " error " in loud.err and " info " in loud.err
     assert render(agent.options) == agent.config.read_text()
-
-
-async def test_hangup_signal(directory):
-    """SIGHUP does not end it, and the log says that it does not reload either."""
-    async with running_lab(directory) as lab:
-        await lab.working()
-        lab.agent.process.send_signal(signal.SIGHUP)
-        await lab.agent.wait_for_log("restart to change it")
-        assert (await lab.agent.status())["working"]

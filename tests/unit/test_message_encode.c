@@ -46,7 +46,8 @@ static void encodes_hello(void **state)
 	_cleanup_free_ uint8_t *point = unhex(POINT, &len);
 	_cleanup_free_ uint8_t *signature = unhex(SIGNATURE, &len);
 	_cleanup_free_ uint8_t *run = unhex("0123456789abcdef", &len);
-	struct message_hello m = {id, point, signature, run, "blecon-hotspotd 0.1.0", NULL, 0};
+	struct message_hello m = {id,	point, signature, run, "blecon-hotspotd 0.1.0",
+				  NULL, NULL,  0};
 
 	(void)state;
 	check_encoder(hello, &m,
@@ -64,7 +65,7 @@ static void hello_lists_sessions_to_resume(void **state)
 	_cleanup_free_ uint8_t *run = unhex("0123456789abcdef", &len);
 	static const struct message_resume resume[] = {
 		{1, 5, 11}, {UINT32_MAX, UINT64_MAX, UINT32_MAX}, {0, 0, 0}};
-	struct message_hello m = {id, point, signature, run, "x", resume, 3};
+	struct message_hello m = {id, point, signature, run, "x", NULL, resume, 3};
 
 	(void)state;
 	check_encoder(hello, &m,
@@ -73,10 +74,48 @@ static void hello_lists_sessions_to_resume(void **state)
 		      "838301050b831affffffff1bffffffffffffffff1affffffff83000000");
 }
 
+static void hello_tells_the_location(void **state)
+{
+	static const uint8_t bytes[MESSAGE_PUBLIC_KEY_LEN];
+	struct message_location all = {true, 52205300, -121800, 15, "2", "yard", "door"};
+	struct message_location none = {.latitude_udeg = 1, .floor = "", .zone = "", .name = NULL};
+	struct message_location name = {.name = "door"};
+	struct message_hello m = {bytes, bytes, bytes, bytes, "x", &all, NULL, 0};
+	/* [2, 1, 16, 65 and 64 bytes, {"run": 8 bytes, "agent": "x", ... */
+	static const size_t map = 1 + 1 + 1 + 17 + 67 + 66, head = 1 + 1 + 1 + 17 + 67 + 66 + 22;
+	static const char *const expected[] = {
+		"686c6f636174696f6ea66d6c617469747564655f756465671a031c96f46e6c6f6e6769747564655f"
+		"756465673a0001dbc76a61636375726163795f6d0f65666c6f6f726132647a6f6e65647961726464"
+		"6e616d6564646f6f7280",
+		"686c6f636174696f6ea1646e616d6564646f6f7280",
+		"80",
+		"80",
+	};
+	const struct message_location *locations[] = {&all, &name, &none, NULL};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(locations); i++) {
+		uint8_t buf[MESSAGE_HELLO_MAX];
+		size_t len, n;
+		_cleanup_free_ uint8_t *end = unhex(expected[i], &len);
+
+		m.location = locations[i];
+		n = message_encode_hello(&m, buf, sizeof(buf));
+		assert_int_equal(n, head + len);
+		assert_int_equal(buf[map], i < 2 ? 0xa3 : 0xa2);
+		assert_memory_equal(buf + head, end, len);
+		assert_int_equal(message_encode_hello(&m, buf, n - 1), 0);
+	}
+}
+
 /* One that lists as many sessions as it may, with the longest numbers. */
 static void the_largest_hello_fits(void **state)
 {
 	static const uint8_t bytes[MESSAGE_PUBLIC_KEY_LEN];
+	static const char label[] =
+		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	static const struct message_location location = {true,	-90000000, -180000000, UINT32_MAX,
+							 label, label,	   label};
 	struct message_resume resume[MESSAGE_RESUME_MAX];
 	struct message_hello m = {
 		bytes,
@@ -84,6 +123,7 @@ static void the_largest_hello_fits(void **state)
 		bytes,
 		bytes,
 		"the name and the version of a program with a long name 100.100.100",
+		&location,
 		resume,
 		MESSAGE_RESUME_MAX};
 	uint8_t buf[MESSAGE_HELLO_MAX];
@@ -93,9 +133,10 @@ static void the_largest_hello_fits(void **state)
 	for (size_t i = 0; i < MESSAGE_RESUME_MAX; i++)
 		resume[i] = (struct message_resume){UINT32_MAX, UINT64_MAX, UINT32_MAX};
 	n = message_encode_hello(&m, buf, sizeof(buf));
-	/* [2, 1, 16, 65 and 64 bytes, two pairs, [64 x [5, 9 and 5 bytes]]] */
-	assert_int_equal(n, 1 + 1 + 1 + 17 + 67 + 66 + 1 + 4 + 9 + 6 + 2 + strlen(m.agent) + 2 +
-				    MESSAGE_RESUME_MAX * (1 + 5 + 9 + 5));
+	/* [2, 1, 16, 65 and 64 bytes, two pairs, the location, [64 x [5, 9 and 5 bytes]]] */
+	assert_int_equal(n, 1 + 1 + 1 + 17 + 67 + 66 + 1 + 4 + 9 + 6 + 2 + strlen(m.agent) + 9 + 1 +
+				    (14 + 5) + (15 + 5) + (11 + 5) + (6 + 66) + (5 + 66) +
+				    (5 + 66) + 2 + MESSAGE_RESUME_MAX * (1 + 5 + 9 + 5));
 }
 
 struct batch {
@@ -313,7 +354,7 @@ static void check_hello_example(void)
 	_cleanup_free_ uint8_t *bytes = unhex(hex, &len);
 	const uint8_t *id = bytes + 4, *key = id + MESSAGE_ID_LEN + 2;
 	struct message_hello m = {
-		id, key, key + MESSAGE_PUBLIC_KEY_LEN + 2, run, "example 1.0", &resume, 1};
+		id, key, key + MESSAGE_PUBLIC_KEY_LEN + 2, run, "example 1.0", NULL, &resume, 1};
 
 	assert_true(len > (size_t)(m.signature - bytes) + MESSAGE_SIGNATURE_LEN);
 	check_encoder(hello, &m, hex);
@@ -349,6 +390,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(encodes_hello),
 		cmocka_unit_test(hello_lists_sessions_to_resume),
+		cmocka_unit_test(hello_tells_the_location),
 		cmocka_unit_test(the_largest_hello_fits),
 		cmocka_unit_test(encodes_sightings),
 		cmocka_unit_test(the_largest_batch_fits),

@@ -51,17 +51,22 @@ static void on_deadline(void *userdata)
 	fail_msg("nothing happened for %d ms", DEADLINE_MS);
 }
 
-static struct fixture *setup(uint64_t interval_ms)
+static struct fixture *setup_config(const struct reporter_config *config)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
 	assert_int_equal(loop_new(&f->loop), 0);
 	assert_int_equal(devices_new(1000, 60000, &f->devices), 0);
-	assert_int_equal(
-		reporter_new(f->loop, f->devices, interval_ms, on_want_write, f, &f->reporter), 0);
+	assert_int_equal(reporter_new(f->loop, f->devices, config, on_want_write, f, &f->reporter),
+			 0);
 	loop_timer_init(f->loop, &f->deadline, on_deadline, f);
 	return f;
+}
+
+static struct fixture *setup(uint64_t interval_ms)
+{
+	return setup_config(&(struct reporter_config){.interval_ms = interval_ms});
 }
 
 static void teardown(struct fixture *f)
@@ -530,6 +535,256 @@ static void down_stops_reports(void **state)
 	teardown(f);
 }
 
+/* Devices that stay are not reported at any interval, but what is heard of them goes with their
+ * news, and all of it at a reconnect. */
+static void no_regular_reports(void **state)
+{
+	struct fixture *f = setup(0);
+	const struct sent *sent;
+	struct loop_timer timer;
+
+	(void)state;
+	hear(f, 1, 0, -70);
+	hear(f, 2, 0, -70);
+	reporter_up(f->reporter, 1); /* the cloud cannot switch them on */
+	assert_int_equal(next(f)->n, 2);
+	reporter_acknowledged(f->reporter, 1);
+	hear(f, 1, 0, -70);
+	hear(f, 2, 0, -70);
+	f->wanted = 0;
+	loop_timer_init(f->loop, &timer, on_first_deadline, f);
+	loop_timer_start(&timer, 50);
+	assert_int_equal(loop_run(f->loop), 0);
+	assert_int_equal(f->wanted, 0);
+	expect_none(f);
+	reporter_down(f->reporter);
+	hear(f, 1, ADVERT_FLAG_ASKS, -70);
+	reporter_up(f->reporter, 0);
+	sent = next(f);
+	assert_int_equal(sent->n, 2);
+	assert_int_equal(sent->sightings[0].count, 2);
+	reporter_acknowledged(f->reporter, 2);
+	hear(f, 1, ADVERT_FLAG_ASKS, -70);
+	reporter_flush(f->reporter); /* at the stop */
+	assert_int_equal(next(f)->n, 1);
+	teardown(f);
+}
+
+static void no_regular_reports_but_news(void **state)
+{
+	struct fixture *f = setup(0);
+	const struct sent *sent;
+
+	(void)state;
+	hear(f, 1, 0, -70);
+	hear(f, 2, 0, -70);
+	reporter_up(f->reporter, 0);
+	next(f);
+	reporter_acknowledged(f->reporter, 1);
+	for (unsigned i = 0; i < 5; i++) {
+		hear(f, 1, 0, -70);
+		hear(f, 2, 0, -70);
+	}
+	hear(f, 1, ADVERT_FLAG_ASKS, -70);
+	run_until_wanted(f);
+	sent = next(f);
+	assert_int_equal(sent->n, 1);
+	assert_int_equal(sent->sightings[0].number, 1);
+	assert_int_equal(sent->sightings[0].count, 6);
+	teardown(f);
+}
+
+static struct fixture *setup_budget(uint64_t bytes_per_day)
+{
+	return setup_config(&(struct reporter_config){.interval_ms = INTERVAL_MS,
+						      .bytes_per_day = bytes_per_day});
+}
+
+static struct reporter_budget budget_of(struct fixture *f)
+{
+	struct reporter_budget ret;
+
+	reporter_get_budget(f->reporter, &ret);
+	return ret;
+}
+
+static void a_budget_is_optional(void **state)
+{
+	struct fixture *f = setup(INTERVAL_MS);
+
+	(void)state;
+	assert_int_equal(budget_of(f).per_day, 0);
+	assert_int_equal(budget_of(f).left, 0);
+	assert_int_equal(budget_of(f).until_ms, 0);
+	teardown(f);
+}
+
+/* More than there ever is for at once: as many as there is for, and the rest waits. */
+static void a_budget_makes_batches_smaller(void **state)
+{
+	struct fixture *f = setup_budget(10000);
+	uint64_t left = budget_of(f).left, now_ms;
+
+	(void)state;
+	assert_int_equal(left, 10000 / 24);
+	for (unsigned i = 0; i < 10; i++)
+		hear(f, i, 0, -70);
+	reporter_up(f->reporter, 0);
+	assert_int_equal(next(f)->n, 4);
+	assert_true(budget_of(f).left < left - 4 * 50);
+	assert_int_equal(budget_of(f).until_ms, 0);
+	assert_false(reporter_idle(f->reporter)); /* an acknowledgement is to come */
+	reporter_acknowledged(f->reporter, 1);
+	expect_none(f);
+	now_ms = util_now_ms();
+	assert_in_range(budget_of(f).until_ms, now_ms + 60000, now_ms + 3600000);
+	assert_true(reporter_idle(f->reporter)); /* the end does not wait for it */
+	/* Nor does it wait while there is no connection. */
+	reporter_down(f->reporter);
+	assert_int_equal(budget_of(f).until_ms, 0);
+	assert_false(reporter_idle(f->reporter));
+	teardown(f);
+}
+
+/* What is sent again is paid for again. */
+static void a_budget_holds_back_what_goes_again(void **state)
+{
+	struct fixture *f = setup_budget(10000);
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++)
+		hear(f, i, 0, -70);
+	reporter_up(f->reporter, 0);
+	assert_int_equal(next(f)->n, 4);
+	reporter_down(f->reporter);
+	reporter_up(f->reporter, 0);
+	expect_none(f);
+	assert_true(budget_of(f).until_ms > 0);
+	assert_int_equal(counters(f).resent, 0);
+	assert_true(reporter_idle(f->reporter));
+	teardown(f);
+}
+
+/* News alone may be paid for where all that is due may not. */
+static void a_budget_prefers_news(void **state)
+{
+	struct fixture *f = setup_budget(24000);
+	const struct sent *sent;
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++)
+		hear(f, i, 0, -70);
+	reporter_up(f->reporter, 0);
+	assert_int_equal(next(f)->n, 8);
+	reporter_acknowledged(f->reporter, 1);
+	for (unsigned i = 0; i < 8; i++)
+		hear(f, i, 0, -70);
+	reporter_flush(f->reporter);
+	expect_none(f);
+	hear(f, 9, 0, -70);
+	run_until_wanted(f);
+	sent = next(f);
+	assert_int_equal(sent->n, 1);
+	assert_int_equal(sent->sightings[0].number, 9);
+	assert_int_equal(budget_of(f).until_ms, 0);
+	reporter_acknowledged(f->reporter, 2);
+	expect_none(f);
+	assert_true(budget_of(f).until_ms > 0);
+	teardown(f);
+}
+
+/* A report that waited goes as soon as there is enough for it, and what was heard meanwhile too. */
+static void a_budget_fills_again(void **state)
+{
+	struct fixture *f = setup_budget(10000000);
+	uint64_t batch = 1, until_ms;
+
+	(void)state;
+	hear(f, 1, 0, -70);
+	for (reporter_up(f->reporter, 0);; batch++) {
+		reporter_flush(f->reporter);
+		if (reporter_next_message(f->reporter, f->message, sizeof(f->message)) == 0)
+			break;
+		reporter_acknowledged(f->reporter, batch);
+		hear(f, 1, 0, -70);
+		assert_true(batch < 10000);
+	}
+	assert_true(batch > 1000);
+	until_ms = budget_of(f).until_ms;
+	assert_true(until_ms > 0);
+	hear(f, 1, 0, -70);
+	f->wanted = 0;
+	run_until_wanted(f);
+	assert_true(util_now_ms() >= until_ms);
+	assert_int_equal(next(f)->sightings[0].count, 2);
+	teardown(f);
+}
+
+/* Another interval and another budget count from then on. */
+static void is_configured_anew(void **state)
+{
+	struct fixture *f = setup_budget(10000);
+
+	(void)state;
+	for (unsigned i = 0; i < 10; i++)
+		hear(f, i, 0, -70);
+	reporter_up(f->reporter, 0);
+	assert_int_equal(next(f)->n, 4);
+	reporter_acknowledged(f->reporter, 1);
+	expect_none(f);
+	f->wanted = 0;
+	reporter_configure(f->reporter, &(struct reporter_config){.interval_ms = 20});
+	assert_int_equal(f->wanted, 1);
+	assert_int_equal(budget_of(f).per_day, 0);
+	assert_int_equal(next(f)->n, 6);
+	reporter_acknowledged(f->reporter, 2);
+	hear(f, 1, 0, -70);
+	expect_none(f);
+	run_until_wanted(f);
+	assert_int_equal(next(f)->sightings[0].state, MESSAGE_PRESENT);
+	teardown(f);
+}
+
+/* A batch that an earlier agent left goes first, with its number, and costs what it costs. */
+static void goes_on_with_a_batch(void **state)
+{
+	struct fixture *f = setup_budget(10000);
+	const struct sent *sent;
+
+	(void)state;
+	for (unsigned i = 1; i <= 20; i++) {
+		struct device_span span = {
+			.count = i,
+			.first_ms = util_now_ms() - 2000,
+			.last_ms = util_now_ms() - 1000,
+			.state = DEVICE_STATE_PRESENT,
+		};
+
+		span.data[2] = 0x77;
+		span.data[17] = (uint8_t)i;
+		devices_restore(f->devices, &span, i <= 15);
+	}
+	reporter_restore(f->reporter, UINT64_C(1) << 40);
+	assert_true(reporter_batch(f->reporter) == UINT64_C(1) << 40);
+	assert_false(reporter_idle(f->reporter));
+	reporter_acknowledged(f->reporter, UINT64_C(1) << 40); /* not before it is sent */
+	assert_int_equal(counters(f).batches, 0);
+	reporter_up(f->reporter, 0);
+	sent = next(f);
+	assert_true(sent->batch == UINT64_C(1) << 40);
+	assert_int_equal(sent->n, 15);
+	assert_int_equal(sent->sightings[14].count, 15);
+	assert_in_range(sent->sightings[14].first_age_ms, 2000, 10000);
+	assert_int_equal(counters(f).resent, 1);
+	assert_int_equal(counters(f).resent_sightings, 15);
+	reporter_acknowledged(f->reporter, UINT64_C(1) << 40);
+	assert_int_equal(counters(f).adverts, 120);
+	/* More than the budget has at once, so the next waits for longer. */
+	expect_none(f);
+	assert_true(budget_of(f).until_ms > util_now_ms() + 3600000);
+	teardown(f);
+}
+
 static void tells_of_lost_devices(void **state)
 {
 	struct fixture *f = setup(INTERVAL_MS);
@@ -574,6 +829,15 @@ int main(void)
 		cmocka_unit_test(reports_at_the_interval),
 		cmocka_unit_test(the_cloud_slows_reports_down),
 		cmocka_unit_test(down_stops_reports),
+		cmocka_unit_test(no_regular_reports),
+		cmocka_unit_test(no_regular_reports_but_news),
+		cmocka_unit_test(a_budget_is_optional),
+		cmocka_unit_test(a_budget_makes_batches_smaller),
+		cmocka_unit_test(a_budget_holds_back_what_goes_again),
+		cmocka_unit_test(a_budget_prefers_news),
+		cmocka_unit_test(a_budget_fills_again),
+		cmocka_unit_test(is_configured_anew),
+		cmocka_unit_test(goes_on_with_a_batch),
 		cmocka_unit_test(tells_of_lost_devices),
 		cmocka_unit_test(free_takes_null),
 	};

@@ -58,6 +58,54 @@ static void reads_uint(void **state)
 	}
 }
 
+static void reads_int(void **state)
+{
+	static const struct {
+		const char *hex;
+		int64_t value;
+	} vectors[] = {
+		{"00", 0},
+		{"17", 23},
+		{"187f", 127},
+		{"20", -1},
+		{"37", -24},
+		{"387f", -128},
+		{"3a7fffffff", INT32_MIN},
+		{"1a7fffffff", INT32_MAX},
+		{"3b7fffffffffffffff", INT64_MIN},
+		{"1b7fffffffffffffff", INT64_MAX},
+	};
+	static const char *const wrong[] = {
+		"1b8000000000000000", "3b8000000000000000", "3bffffffffffffffff", "40", "f6", ""};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(vectors); i++) {
+		int64_t value = vectors[i].value;
+		size_t len;
+		_cleanup_free_ uint8_t *data = unhex(vectors[i].hex, &len);
+		struct wire_in in;
+
+		wire_in_init(&in, data, len);
+		assert_true(wire_in_int(&in, value, value) == value);
+		assert_true(wire_in_complete(&in));
+		wire_in_init(&in, data, len);
+		if (value < INT64_MAX)
+			assert_true(wire_in_int(&in, value + 1, INT64_MAX) == 0 && in.failed);
+		wire_in_init(&in, data, len);
+		if (value > INT64_MIN)
+			assert_true(wire_in_int(&in, INT64_MIN, value - 1) == 0 && in.failed);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		size_t len;
+		_cleanup_free_ uint8_t *data = unhex(wrong[i], &len);
+		struct wire_in in;
+
+		wire_in_init(&in, data, len);
+		assert_true(wire_in_int(&in, INT64_MIN, INT64_MAX) == 0);
+		assert_true(in.failed);
+	}
+}
+
 /* Every getter refuses these whole, and so does skip. */
 static void refuses_broken_items(void **state)
 {
@@ -553,6 +601,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_uint),
+		cmocka_unit_test(reads_int),
 		cmocka_unit_test(refuses_broken_items),
 		cmocka_unit_test(skips_whole_items),
 		cmocka_unit_test(skips_unassigned_simple_values),

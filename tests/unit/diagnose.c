@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/diagnose.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "agent/loop.h"
+
+struct run {
+	struct loop *loop;
+	struct diagnosis *diagnosis;
+	bool cancel_within;
+	unsigned calls;
+};
+
+static char text[DIAGNOSIS_TEXT];
+
+static unsigned open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void on_done(void *userdata, const char *result)
+{
+	struct run *run = userdata;
+
+	run->calls++;
+	assert_non_null(memchr(result, 0, sizeof(text)));
+	snprintf(text, sizeof(text), "%s", result);
+	assert_null(strpbrk(text, "\r\n"));
+	if (run->cancel_within)
+		diagnosis_cancel(TAKE_PTR(run->diagnosis));
+	loop_quit(run->loop);
+}
+
+static void on_deadline(void *userdata)
+{
+	(void)userdata;
+	fail_msg("no result in time");
+}
+
+const char *diagnose(const struct diagnose *what)
+{
+	struct run run = {.cancel_within = what->cancel_within};
+	struct loop_timer deadline = {0};
+	unsigned before = open_descriptors();
+
+	assert_int_equal(loop_new(&run.loop), 0);
+	loop_timer_init(run.loop, &deadline, on_deadline, NULL);
+	loop_timer_start(&deadline, 3 * DIAGNOSE_MS);
+	assert_int_equal(diagnosis_start(run.loop, &what->config, &what->target, what->step,
+					 what->timeout_ms ? what->timeout_ms : DIAGNOSE_MS, on_done,
+					 &run, &run.diagnosis),
+			 0);
+	assert_int_equal(run.calls, 0);
+	assert_int_equal(loop_run(run.loop), 0);
+	assert_int_equal(run.calls, 1);
+	diagnosis_cancel(run.diagnosis);
+	loop_timer_stop(&deadline);
+	loop_free(run.loop);
+	assert_int_equal(open_descriptors(), before);
+	return text;
+}

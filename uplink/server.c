@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "uplink/server.h"
+
+#include <errno.h>
+#include <libwebsockets.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "uplink/retry_after.h"
+
+#define CERTIFICATE_MAX 8192 /* bytes of a certificate in DER */
+#define HEADER_MAX	200 /* bytes of a header's value that are looked at */
+
+int server_pin(struct lws *wsi, struct pin *ret)
+{
+	union {
+		union lws_tls_cert_info_results results;
+		uint8_t room[sizeof(union lws_tls_cert_info_results) + CERTIFICATE_MAX];
+	} info = {0};
+	/* What they call the opaque key is the SubjectPublicKeyInfo with OpenSSL alone. */
+#if defined(LWS_WITH_MBEDTLS)
+	int r = lws_tls_peer_cert_info(wsi, LWS_TLS_CERT_INFO_DER_RAW, &info.results,
+				       CERTIFICATE_MAX);
+#else
+	int r = lws_tls_peer_cert_info(wsi, LWS_TLS_CERT_INFO_OPAQUE_PUBLIC_KEY, &info.results,
+				       CERTIFICATE_MAX);
+#endif
+	const uint8_t *der = (const uint8_t *)info.results.ns.name;
+
+	if (r != 0 || info.results.ns.len <= 0)
+		return -EIO;
+#if defined(LWS_WITH_MBEDTLS)
+	return pin_of_certificate(der, (size_t)info.results.ns.len, ret);
+#else
+	return pin_of_key(der, (size_t)info.results.ns.len, ret);
+#endif
+}
+
+int64_t server_certificate_end(struct lws *wsi)
+{
+	union lws_tls_cert_info_results results = {0};
+
+	if (lws_tls_peer_cert_info(wsi, LWS_TLS_CERT_INFO_VALIDITY_TO, &results, 0) != 0)
+		return 0;
+	return (int64_t)results.time;
+}
+
+static bool header(struct lws *wsi, char ret[HEADER_MAX], enum lws_token_indexes token)
+{
+	return lws_hdr_copy(wsi, ret, HEADER_MAX, token) > 0;
+}
+
+/* What to look at, for whom such a status is news. */
+static const char *hint(unsigned status)
+{
+	if (status == 401)
+		return ": is the token right? See auth.mode";
+	if (status == 403)
+		return ": it does not let this hotspot in";
+	if (status == 404)
+		return ": is the path in uplink.url right?";
+	if (status >= 300 && status < 400)
+		return ": it redirects, perhaps to a login page";
+	return status == 200 ? ": is the path in uplink.url right?" : "";
+}
+
+bool server_refused(struct lws *wsi, const char *cause, struct websocket_end *ret,
+		    char ret_reason[WEBSOCKET_REASON])
+{
+	static const char prefix[] = "HS: ";
+	char after[HEADER_MAX], date[HEADER_MAX];
+	unsigned status = lws_http_client_http_response(wsi);
+
+	if (status == 0)
+		return false;
+	if (status == 101) {
+		/* It upgraded, but not as asked. */
+		if (cause && strncmp(cause, prefix, strlen(prefix)) == 0)
+			cause += strlen(prefix);
+		snprintf(ret_reason, WEBSOCKET_REASON, "the server's upgrade is not as asked: %s",
+			 cause ? cause : "no reason given");
+		return true;
+	}
+	ret->http_status = status;
+#if defined(LWS_WITH_HTTP_UNCOMMON_HEADERS) || defined(LWS_ROLE_H2) || defined(LWS_HTTP_HEADERS_ALL)
+	if (header(wsi, after, WSI_TOKEN_HTTP_RETRY_AFTER))
+		ret->retry_after_s = retry_after_parse(
+			after, header(wsi, date, WSI_TOKEN_HTTP_DATE) ? date : NULL);
+#endif
+	snprintf(ret_reason, WEBSOCKET_REASON,
+		 "the server does not upgrade to WebSocket: HTTP %u%s", status, hint(status));
+	return true;
+}
