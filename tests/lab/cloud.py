@@ -29,6 +29,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,9 @@ class Cloud(EventLog):
     keys of devices known beforehand; others are trusted on first use. authorities: the names
     ("host:port") it answers to. None takes what the Host header says, which only a lab may: a
     server between hotspot and cloud could send any. resume_ms: how long sessions are kept for a
-    hotspot whose connection ended, 0 for not at all. cluster: another cloud, with which it shares
+    hotspot whose connection ended, 0 for not at all. client_ca: a PEM file; a hotspot needs a TLS
+    certificate that is signed by one in there, for its hotspot_id as common name. token: what a
+    hotspot has to have in its Authorization header, else it gets HTTP status 401. cluster: another cloud, with which it shares
     what is stored, its key and the sessions, so that a hotspot can go from one to the other; then
     without state, device_key and device_keys.
     handler makes the answer to a request. raw_handler (session, channel, payload) takes the frames
@@ -99,6 +102,7 @@ class Cloud(EventLog):
       raw_devices       sessions opened by these are raw: no end-to-end session, nothing is answered
                         or closed, frames are kept in session.received for a test to see
       resume_ms         as above, but not what the hotspot is told, which is in settings
+      token             as above
       hello_timeout_s   how long it waits for HELLO
 
     Faults, to be set at any time:
@@ -117,7 +121,8 @@ class Cloud(EventLog):
                  settings: dict[str, Any] | None = None, resume_ms: int = RESUME_MS,
                  cluster: Cloud | None = None, allow: set[uuid.UUID] | None = None,
                  device_keys: dict[uuid.UUID, bytes] | None = None,
-                 authorities: set[str] | None = None,
+                 authorities: set[str] | None = None, client_ca: Path | None = None,
+                 token: str | None = None,
                  handler: Callable[[bytes], bytes] = reversed_request,
                  raw_handler: Callable[[RelaySession, int, bytes], list[bytes]] | None = None,
                  on_event: Callable[[Event], None] | None = None, keep_events: bool = True,
@@ -133,6 +138,7 @@ class Cloud(EventLog):
             raise ValueError("a session needs a credit")
         self.allow = allow
         self.authorities = authorities
+        self.token = token
         self.handler = handler
         self.raw_handler = raw_handler
         if cluster and (state or device_key or device_keys):
@@ -166,6 +172,10 @@ class Cloud(EventLog):
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
             self._tls.load_cert_chain(cert, key)
+        self.client_ca = client_ca
+        if client_ca:
+            self._tls.verify_mode = ssl.CERT_REQUIRED
+            self._tls.load_verify_locations(client_ca)
 
     @property
     def url(self) -> str:
@@ -180,7 +190,8 @@ class Cloud(EventLog):
         self.stopping = False
         self._server = await websockets.serve(
             self._serve, self.host, self.port, ssl=self._tls, subprotocols=[SUBPROTOCOL],
-            max_size=1 << 24, compression=None, close_timeout=2)
+            max_size=1 << 24, compression=None, close_timeout=2,
+            process_request=self._process_request)
         shared.running += 1
         self.port = next(iter(self._server.sockets)).getsockname()[1]
 
@@ -212,6 +223,17 @@ class Cloud(EventLog):
         for connection in self._connections:
             connection.abort()
         await self.stop(keep_sessions)
+
+    async def _process_request(self, first: Any, second: Any) -> Any:
+        """Refuse an upgrade without the token; websockets before 14 takes other things."""
+        old = isinstance(first, str)
+        headers = second if old else second.headers
+        if self.token is None or headers.get("Authorization") == f"Bearer {self.token}":
+            return None
+        self.emit("refused", hotspot_id=None, code=401, reason="not the token")
+        body = "not the token\n"
+        return (HTTPStatus.UNAUTHORIZED, [], body.encode()) if old else \
+            first.respond(HTTPStatus.UNAUTHORIZED, body)
 
     async def _serve(self, ws: Any) -> None:
         connection = Hotspot(self, ws)
@@ -326,6 +348,10 @@ def _arguments() -> argparse.Namespace:
                         help="answer to this name only (repeatable)")
     parser.add_argument("--allow", action="append", type=uuid.UUID, metavar="HOTSPOT-ID",
                         help="admit this hotspot only (repeatable)")
+    parser.add_argument("--client-ca", type=Path, metavar="FILE",
+                        help="admit hotspots with a TLS certificate of this CA only (PEM)")
+    parser.add_argument("--token-file", type=Path, metavar="FILE",
+                        help="admit hotspots with the bearer token in there only")
     parser.add_argument("--refuse", action="append", type=uuid.UUID, default=[],
                         metavar="DEVICE-ID", help="open no session for this device (repeatable)")
     parser.add_argument("--heard", action="store_true",
@@ -346,7 +372,8 @@ async def _main(args: argparse.Namespace) -> None:
         args.cert, args.key, host=host.strip("[]"), port=int(port), state=args.state,
         device_key=load_device_key(args.device_key) if args.device_key else None, settings=settings,
         resume_ms=args.resume_ms, allow=set(args.allow) if args.allow else None,
-        authorities=set(args.authority) if args.authority else None,
+        authorities=set(args.authority) if args.authority else None, client_ca=args.client_ca,
+        token=args.token_file.read_text().strip() if args.token_file else None,
         handler=heard if args.heard else reversed_request,
         on_event=print_json if args.json else print_event, keep_events=False)
     cloud.refuse_devices = set(args.refuse)

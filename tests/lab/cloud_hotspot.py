@@ -143,13 +143,16 @@ class Hotspot:
         if not signature_is_good(public_key, signature,
                                  signed_bytes(nonce, id_bytes, authority)):
             raise Refused(NOT_AUTHENTICATED, f"signature is not good at {authority}")
+        if self.cloud.client_ca and self._common_name() != str(hotspot_id):
+            raise Refused(NOT_AUTHENTICATED, f"the TLS certificate is for {self._common_name()}")
         if self.cloud.allow is not None and hotspot_id not in self.cloud.allow:
             raise Refused(NOT_ALLOWED, f"hotspot {hotspot_id} is not allowed")
         if self.cloud.refuse_hello:
             raise Refused(self.cloud.refuse_hello, "refused as configured")
         self.hotspot_id, self.run = hotspot_id, info["run"]
         self.cloud.emit("hello", hotspot_id=hotspot_id, run=self.run,
-                        agent=info.get("agent"), authority=authority)
+                        agent=info.get("agent"), location=info.get("location"),
+                        authority=authority)
         self.cloud.welcome(self)
 
     async def _hello(self) -> list[Any]:
@@ -169,6 +172,11 @@ class Hotspot:
         if self.cloud.authorities is not None and authority not in self.cloud.authorities:
             raise Refused(NOT_AUTHENTICATED, f"this is not {authority}")
         return authority
+
+    def _common_name(self) -> str:
+        """Whom the TLS certificate of the other side is for; cloud.client_ca has it verified."""
+        subject = self.ws.transport.get_extra_info("peercert")["subject"]
+        return dict(part for parts in subject for part in parts)["commonName"]
 
     def _handle(self, kind: int, fields: list[Any]) -> None:
         if kind == HELLO:

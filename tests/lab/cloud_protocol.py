@@ -36,6 +36,7 @@ DONE, REFUSED, NOT_SERVED, WINDOW_PASSED, PROTOCOL_ERROR = 0, 3, 5, 6, 8
 STATES = ("appeared", "present", "lost")
 LOST = 2
 BEARERS = ("GATT", "L2CAP")
+MAX_LABEL = 64              # bytes of a text of a location
 MAX_SIGHTINGS = 100         # in a batch
 MIN_FRAME = 20              # the least max_frame
 MAX_FRAME_IN = 512          # bytes of the longest frame from a device
@@ -139,6 +140,12 @@ def _int8(value: Any) -> int:
     return value
 
 
+def _degrees(value: Any, limit: int) -> int:
+    if type(value) is not int or abs(value) > limit * 1_000_000:
+        raise BadMessage("millionths of a degree expected")
+    return value
+
+
 def _bytes(value: Any, length: int | None = None) -> bytes:
     if not isinstance(value, bytes) or length not in (None, len(value)):
         raise BadMessage("byte string expected" + (f" of {length} bytes" if length else ""))
@@ -161,9 +168,27 @@ def _map(value: Any) -> dict[str, Any]:
     return value
 
 
+def _label(value: Any) -> str:
+    if len(_text(value).encode()) > MAX_LABEL:
+        raise BadMessage(f"label of over {MAX_LABEL} bytes")
+    return value
+
+
+LOCATION: dict[str, Check] = {
+    "latitude_udeg": partial(_degrees, limit=90), "longitude_udeg": partial(_degrees, limit=180),
+    "accuracy_m": _uint32, "floor": _label, "zone": _label, "name": _label}
+
+
+def _location(value: Any) -> dict[str, Any]:
+    location = {key: LOCATION[key](item) for key, item in _map(value).items() if key in LOCATION}
+    if ("latitude_udeg" in location) != ("longitude_udeg" in location):
+        raise BadMessage("half a position")
+    return location
+
+
 def _info(value: Any) -> dict[str, Any]:
     _bytes(_map(value).get("run"), 8)
-    return value
+    return value | {"location": _location(value["location"])} if "location" in value else value
 
 
 def _fields(values: Any, checks: tuple[Check, ...]) -> list[Any]:

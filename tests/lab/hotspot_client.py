@@ -51,9 +51,9 @@ class Client:
 
     async def connect(self, url: str | None = None, **options: Any) -> Client:
         """Connect, without a HELLO."""
-        options = {"subprotocols": ["hotspot-relay.v1"], "max_size": None, **options}
-        self._ws = await websockets.connect(url or self.cloud.url, ssl=trusting(self._ca),
-                                            **options)
+        options = {"subprotocols": ["hotspot-relay.v1"], "max_size": None,
+                   "ssl": trusting(self._ca), **options}
+        self._ws = await websockets.connect(url or self.cloud.url, **options)
         return self
 
     async def hello(self, authority: str | None = None, **changed: Any) -> list[Any]:

@@ -372,3 +372,28 @@ def test_program(ca: tls.Ca, program: Callable[..., subprocess.Popen[str]]) -> N
             f"hotspot {client.hotspot_id} disconnected, code 1001"]
         assert second.returncode == 0
     run(test())
+
+
+def test_program_with_token_and_client_ca(
+        ca: tls.Ca, tmp_path: Path, program: Callable[..., subprocess.Popen[str]]) -> None:
+    """The options of the program that make it admit fewer hotspots."""
+    (tmp_path / "token").write_text("secret\n")
+    here = Cloud(ca.cert.parent / "server.pem", ca.cert.parent / "server.key")
+
+    async def test() -> None:
+        first = program("--listen", "127.0.0.1:0", "--json", "--token-file",
+                        str(tmp_path / "token"))
+        listening = json.loads(first.stdout.readline())     # type: ignore[union-attr]
+        here.port = int(listening["url"].rpartition(":")[2].rstrip("/"))
+        with pytest.raises(InvalidHandshake):
+            await Client(here, ca).connect()
+        client = await Client(here, ca).connect(
+            extra_headers={"Authorization": "Bearer secret"})
+        assert (await client.hello())[0] == 3
+        first.kill()
+        first.wait()
+        second = program("--listen", f"127.0.0.1:{here.port}", "--client-ca", str(ca.cert))
+        second.stdout.readline()    # type: ignore[union-attr]
+        with pytest.raises((ssl.SSLError, ConnectionError, InvalidHandshake)):
+            await Client(here, ca).connect()
+    run(test())

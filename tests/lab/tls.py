@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates for the lab's cloud: a CA of its own and what it signs, P-256.
+"""Certificates for the lab's cloud and for hotspots: a CA of its own and what it signs, P-256.
 
 As a program, `tls.py DIRECTORY [HOST…]` makes ca.pem, server.pem and server.key there.
 """
@@ -103,6 +103,39 @@ def make_wrong_host_cert(directory: Path, ca: Ca) -> Pair:
 def make_other_ca_cert(directory: Path) -> Pair:
     """Like make_server_cert, but by a CA that nobody trusts."""
     return make_server_cert(directory, ca=make_ca(directory, "other-ca"), name="other-ca-server")
+
+
+def sign_request(path: Path, csr: bytes, ca: Ca, not_before: datetime | None = None,
+                 not_after: datetime | None = None) -> Path:
+    """Sign a hotspot's certificate request (PEM), into a PEM file; valid as a server's.
+
+    ValueError if its own signature is not good.
+    """
+    request = x509.load_pem_x509_csr(csr)
+    if not request.is_signature_valid:
+        raise ValueError("the signature of the request is not good")
+    return _client_cert(path, request.subject, request.public_key(), ca, not_before, not_after)
+
+
+def make_client_cert(path: Path, hotspot_id: str, key: ec.EllipticCurvePublicKey, ca: Ca,
+                     not_before: datetime | None = None,
+                     not_after: datetime | None = None) -> Path:
+    """Make a hotspot's certificate for its key, into a PEM file; valid as a server's."""
+    return _client_cert(path, _name(hotspot_id), key, ca, not_before, not_after)
+
+
+def _client_cert(path: Path, subject: x509.Name, key: ec.EllipticCurvePublicKey, ca: Ca,
+                 not_before: datetime | None, not_after: datetime | None) -> Path:
+    now = datetime.now(timezone.utc)
+    certificate = (
+        _builder(subject, ca.certificate.subject, key, not_before or now - DAY,
+                 not_after or now + 365 * DAY, ca.key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(ca.key, SHA256()))
+    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    return path
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey,
