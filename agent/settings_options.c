@@ -55,8 +55,8 @@ static bool valid_optional_path(const char *value, const char **ret_what)
 
 static bool valid_label(const char *value, const char **ret_what)
 {
-	*ret_what = "the text is longer";
-	return strlen(value) <= MESSAGE_NAME_MAX;
+	*ret_what = "the text is longer, or not in UTF-8";
+	return strlen(value) <= MESSAGE_NAME_MAX && util_is_utf8(value, strlen(value));
 }
 
 static bool valid_socket(const char *value, const char **ret_what)
@@ -151,9 +151,9 @@ const struct option settings_options[] = {
 	DEGREES(location.latitude, CONNECTION, -90, 90, "degrees, north"),
 	DEGREES(location.longitude, CONNECTION, -180, 180, "degrees, east"),
 	NUMBER(location.accuracy_m, CONNECTION, 0, 1000000, 0, "metres, 0 for not known"),
-	TEXT(location.floor, CONNECTION, "", "at most 64 bytes", valid_label),
-	TEXT(location.zone, CONNECTION, "", "at most 64 bytes", valid_label),
-	TEXT(location.name, CONNECTION, "", "at most 64 bytes", valid_label),
+	TEXT(location.floor, CONNECTION, "", "at most 64 bytes of UTF-8", valid_label),
+	TEXT(location.zone, CONNECTION, "", "at most 64 bytes of UTF-8", valid_label),
+	TEXT(location.name, CONNECTION, "", "at most 64 bytes of UTF-8", valid_label),
 	LIST("bluetooth.adapters", bluetooth.adapters, RESTART, 64,
 	     "a name like \"hci0\" or an address like \"00:11:22:AA:BB:CC\"", valid_adapter),
 	BOOLEAN(bluetooth.duplicate_data, RESTART, false),

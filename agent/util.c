@@ -71,6 +71,35 @@ void util_uuid_text(const uint8_t uuid[16], char ret[UTIL_UUID_TEXT])
 	*p = '\0';
 }
 
+/* The length of the well-formed character at p (RFC 3629, section 4), 0 for none. */
+static size_t utf8_char(const uint8_t *p, size_t len)
+{
+	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+
+	if (n == 0 || n > len || p[0] > 0xf4)
+		return 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+bool util_is_utf8(const void *text, size_t len)
+{
+	size_t n;
+
+	for (size_t i = 0; i < len; i += n) {
+		n = utf8_char((const uint8_t *)text + i, len - i);
+		if (n == 0)
+			return false;
+	}
+	return true;
+}
+
 int util_open_regular(const char *path, int flags, struct stat *ret)
 {
 	_cleanup_close_ int fd = -1;

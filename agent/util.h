@@ -57,6 +57,9 @@ uint32_t util_random_below(uint32_t limit);
 #define UTIL_UUID_TEXT 37
 void util_uuid_text(const uint8_t uuid[16], char ret[UTIL_UUID_TEXT]);
 
+/* What a CBOR text must be: RFC 3629. */
+bool util_is_utf8(const void *text, size_t len);
+
 /* Opens for reading only what is a regular file. flags: O_NOFOLLOW, or 0 to follow links. Returns
  * an fd, or -errno; -EPERM for what is no regular file. */
 int util_open_regular(const char *path, int flags, struct stat *ret);

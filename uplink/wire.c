@@ -4,6 +4,8 @@
 #include <cbor.h>
 #include <string.h>
 
+#include "agent/util.h"
+
 /* libcbor 0.9 widened the lengths of its callbacks. */
 #if CBOR_MAJOR_VERSION == 0 && CBOR_MINOR_VERSION < 9
 typedef size_t wire_len;
@@ -235,40 +237,11 @@ const uint8_t *wire_in_bytes_exact(struct wire_in *in, size_t len)
 	return NULL;
 }
 
-/* The length of the well-formed character at p (RFC 3629, section 4), 0 for none. */
-static size_t utf8_char(const uint8_t *p, size_t len)
-{
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-
-	if (n == 0 || n > len || p[0] > 0xf4)
-		return 0;
-	for (size_t i = 1; i < n; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return n;
-}
-
-static bool is_utf8(const struct item *text)
-{
-	size_t n, len = (size_t)text->value;
-
-	for (size_t i = 0; i < len; i += n) {
-		n = utf8_char(text->data + i, len - i);
-		if (n == 0)
-			return false;
-	}
-	return true;
-}
-
 const char *wire_in_text(struct wire_in *in, size_t *ret_len)
 {
 	struct item item = expect(in, KIND_TEXT);
 
-	if (!is_utf8(&item)) {
+	if (!util_is_utf8(item.data, (size_t)item.value)) {
 		in->failed = true;
 		*ret_len = 0;
 		return NULL;
@@ -303,7 +276,7 @@ void wire_in_skip(struct wire_in *in)
 			left += 2 * (size_t)item.value;
 		else if (item.kind == KIND_TAG)
 			left++;
-		else if (item.kind == KIND_TEXT && !is_utf8(&item))
+		else if (item.kind == KIND_TEXT && !util_is_utf8(item.data, (size_t)item.value))
 			in->failed = true;
 	}
 }

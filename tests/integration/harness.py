@@ -108,7 +108,7 @@ def render(options: dict[str, Any], indent: str = "") -> str:
         if isinstance(value, dict):
             lines += [f"{indent}{name}: {{", render(value, indent + "\t"), f"{indent}}};"]
         elif isinstance(value, (bool, str, list)):
-            lines.append(f"{indent}{name} = {json.dumps(value)};")
+            lines.append(f"{indent}{name} = {json.dumps(value, ensure_ascii=False)};")
         else:
             lines.append(f"{indent}{name} = {value};")
     return "\n".join(lines)

@@ -63,6 +63,7 @@ def test_hello(ca: tls.Ca) -> None:
         assert await client.hello() == [3, settings, []]
         event = await cloud.wait_for("hello", hotspot_id=client.hotspot_id)
         assert event["run"] == client.run and event["agent"] == "test 1"
+        assert event["location"] is None
         assert client.hotspot_id.version == 8 and client.hotspot_id.variant == uuid.RFC_4122
         newer = await Client(cloud, ca, client.key).connect()
         assert (await newer.hello())[0] == 3
@@ -75,6 +76,33 @@ def test_hello(ca: tls.Ca) -> None:
         await cloud.wait_for("disconnected", hotspot_id=client.hotspot_id, by="hotspot")
         assert not cloud.hotspots
     with_client(ca, test, settings={"report_ms": 30000, "hotspot_name": "lab"})
+
+
+@pytest.mark.parametrize("location", [
+    {}, {"name": "x" * 64}, {"accuracy_m": 2**32 - 1, "floor": "2"},
+    {"latitude_udeg": -90_000_000, "longitude_udeg": 180_000_000, "zone": "\xe9", "x": [1.5]}])
+def test_location(ca: tls.Ca, location: dict[str, Any]) -> None:
+    """What HELLO says of it is in the event."""
+    async def test(cloud: Cloud, client: Client) -> None:
+        await client.hello(info={"run": client.run, "location": location})
+        event = await cloud.wait_for("hello")
+        assert event["location"] == {k: v for k, v in location.items() if k != "x"}
+    with_client(ca, test)
+
+
+@pytest.mark.parametrize("location", [
+    1, [], {"latitude_udeg": 1}, {"longitude_udeg": 1}, {"name": "\xe9" * 33}, {"name": 1},
+    {"latitude_udeg": 90_000_001, "longitude_udeg": 0},
+    {"latitude_udeg": 0, "longitude_udeg": -180_000_001},
+    {"latitude_udeg": 1.5, "longitude_udeg": 0}, {"accuracy_m": -1}, {"accuracy_m": 2**32},
+    {"zone": b"yard"}])
+def test_bad_location(ca: tls.Ca, location: Any) -> None:
+    """Closed with 4400."""
+    async def test(cloud: Cloud, client: Client) -> None:
+        with pytest.raises(ConnectionClosed):
+            await client.hello(info={"run": client.run, "location": location})
+        assert (await client.closed())[0] == 4400
+    with_client(ca, test)
 
 
 @pytest.mark.parametrize("changed, code", [
