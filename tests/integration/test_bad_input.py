@@ -36,6 +36,8 @@ BAD = {
     "field missing": (d(CREDIT, UNKNOWN, 1), "CREDIT with a missing or wrong field"),
     "text for a number": (d(ACK, "1"), "SIGHTINGS_ACK with a missing or wrong field"),
     "text for bytes": (d(DATA, UNKNOWN, 0, 0, "abc"), "DATA with a missing or wrong field"),
+    "settings with a number for a key": (d(WELCOME, {1: 2}, []), "WELCOME with a missing"),
+    "not the shortest tag": (b"\x82\x19\x03\xe7\xd8\x17\x00", "broken CBOR"),
     "negative": (d(ACCEPT, -1), "ACCEPT with a missing or wrong field"),
     "session over 32 bits": (d(CLOSE, 1 << 32, 0, ""), "CLOSE with a missing or wrong field"),
     "no UTF-8": (b"\x84\x18\x18\x19\x0f\xa0\x00\x62\xc3\x28", "CLOSE with a missing"),
@@ -91,6 +93,7 @@ IGNORED = {
     "CREDIT for no session": d(CREDIT, UNKNOWN, 2**32 - 1, 2**64 - 1),
     "CLOSE for no session": d(CLOSE, UNKNOWN, 77, "x" * 1000),
     "ACK of what is not out": d(ACK, 2**64 - 1),
+    "floats of any length": b"\x83\x19\x03\xe7\xfa\0\0\0\0\xfb\0\0\0\0\0\0\0\0",
     "nested deeply": b"\x82\x19\x03\xe7" + b"\x81" * 60000 + b"\x00",
     "largest there is": d(99, bytes(65536 - 6)),
 }
@@ -161,6 +164,7 @@ async def test_settings_to_come(directory):
 
 SESSION = {
     "over max_frame": lambda n: [d(DATA, n, 0, 0, bytes(245))],
+    "no byte": lambda n: [d(DATA, n, 0, 0, b"")],
     "wrong seq": lambda n: [d(DATA, n, 0, 1, b"x")],
     "seq again": lambda n: [d(DATA, n, 0, 0, b"x"), d(DATA, n, 0, 0, b"x")],
     "seq of 64 bits": lambda n: [d(DATA, n, 0, 2**64 - 1, b"x")],

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A cloud for one machine: takes sightings, and sends every frame of a device back to it.
+// A cloud for one machine: takes sightings, and sends every frame of a device back to it, but empty ones.
 //
 //     node cloud.js '{"cert": FILE, "key": FILE, "port": N, …}'
 //
@@ -184,8 +184,8 @@ class Hotspot {
   }
 
   SIGHTINGS({ batch, sightings }) {
-    const isNew = batch !== this.lastBatch;
-    this.lastBatch = batch;
+    const isNew = batch > this.lastBatch;
+    if (isNew) this.lastBatch = batch;
     tell('sightings', { batch, is_new: isNew, sightings });
     if (isNew && options.lose_ack) {
       options.lose_ack = false;
@@ -222,7 +222,8 @@ class Hotspot {
     this.guarded(session, () => {
       session.onData(message);
       tell('data', message);
-      session.send(message.channel, message.payload);
+      // An empty one the device may send, and not get.
+      if (message.payload.length) session.send(message.channel, message.payload);
       session.release();
     });
   }
@@ -274,12 +275,15 @@ const commands = {
 const https = createServer({
   cert: readFileSync(options.cert), key: readFileSync(options.key), minVersion: 'TLSv1.2',
 });
+const offers = ({ headers }) =>
+  (headers['sec-websocket-protocol'] ?? '').split(',').some((p) => p.trim() === SUBPROTOCOL);
 const server = new WebSocketServer({
   server: https,
   // Larger than a message may be, and of any text: what is wrong gets the protocol's own code.
   maxPayload: 1 << 24,
   skipUTF8Validation: true,
   perMessageDeflate: false,
+  verifyClient: ({ req }, answer) => answer(offers(req), 400),
   handleProtocols: (offered) => offered.has(SUBPROTOCOL) && SUBPROTOCOL,
 });
 server.on('connection', (socket) => new Connection(socket));

@@ -29,7 +29,7 @@ export class BadMessage extends Error {}
 const UNSIGNED = 0, BYTES = 2, TEXT = 3, ARRAY = 4, MAP = 5, TAG = 6, SIMPLE = 7;
 const SMALLEST = { 24: 24n, 25: 0x100n, 26: 0x10000n, 27: 0x100000000n };   // of each length
 const UNDEFINED = Buffer.from('f7', 'hex');
-// Message, list, element of a list: what lies deeper is of a later version, and ignored.
+// Message, list, element of a list: what lies deeper is of a later version, and ignored, however deep.
 const MAX_DEPTH = 3;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
@@ -142,9 +142,11 @@ function record(fields, then = () => {}) {
   };
 }
 
-function list(type, max = Infinity) {
+function list(type, min = 0, max = Infinity) {
   return (value) => {
-    if (!Array.isArray(value) || value.length > max) throw new BadMessage(`not up to ${max} items`);
+    if (!Array.isArray(value) || value.length < min || value.length > max) {
+      throw new BadMessage(`not ${min} to ${max} items`);
+    }
     return value.map(type);
   };
 }
@@ -181,10 +183,11 @@ const sighting = record({
   device_id: bytes(16), service_data: bytes(), first_age_ms: uint, last_age_ms: uint, count: uint,
   rssi_last: int, rssi_min: int, rssi_max: int, state: integer(0, 2), adapter: uint,
 }, (s) => {
-  const rssi = [s.rssi_last, s.rssi_min, s.rssi_max];
+  const rssi = [s.rssi_min, s.rssi_last, s.rssi_max];
   if (s.first_age_ms < s.last_age_ms) throw new BadMessage('the first advert after the last');
   if (s.count == 0 && s.state !== LOST) throw new BadMessage('a sighting of no advert');
   if (rssi.includes(NO_RSSI) && rssi.some((r) => r !== NO_RSSI)) throw new BadMessage('some RSSI');
+  if (rssi[0] > rssi[1] || rssi[1] > rssi[2]) throw new BadMessage('RSSI out of order');
 });
 const resume = list(record({ session: uint32, next_seq: uint, credits: uint32 }));
 const info = map({ run: bytes(8), agent: text }, ['run']);
@@ -202,7 +205,7 @@ const MESSAGES = {
   }],
   WELCOME: [3, CLOUD, { settings, resume }],
   SIGHTINGS: [10, HOTSPOT, {
-    batch: integer(1n, 2n ** 64n - 1n), sightings: list(sighting, MAX_BATCH),
+    batch: integer(1n, 2n ** 64n - 1n), sightings: list(sighting, 1, MAX_BATCH),
   }],
   SIGHTINGS_ACK: [11, CLOUD, { batch: uint }],
   OPEN: [20, HOTSPOT, {

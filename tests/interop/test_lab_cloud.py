@@ -4,6 +4,7 @@
 import uuid
 from contextlib import asynccontextmanager
 
+import cbor2
 import pytest
 
 import tls
@@ -189,10 +190,11 @@ async def test_wrong_signature(directory):
 
 
 @pytest.mark.parametrize("message,code", [
-    ("9f0a0180ff", 4400), ("830a0180", None), ("830a1801 80", 4400), ("830a0080", 4400),
-    ("8318 1e", 4400), ("830a01", 4400),
+    ("9f0a0180ff", 4400), ("8418 1ea0d81d80f6", None), ("82181e a1181a00", 4400), ("830a0180", 4400),
+    ("8318 1e", 4400), ("830a01", 4400), ("82181e a10100", 4400), ("82181e a1616120", 4400),
     ("8602 0150", 4400), ("841818010061ff", 4400), ("82187bd81d80", None), ("820b01", None),
-    ("80", 4400), ("8120", 4400), ("01", 4400),
+    ("80", 4400), ("8120", 4400), ("01", 4400), ("8202 02", 4400), ("82187b d81780", 4400),
+    ("82187b a201000100", None), ("83187b fa00000000", 4400), ("82187b fa00000000", None),
 ])
 async def test_malformed(directory, message, code):
     """Bad messages are closed with 4400; those of a later version do no harm."""
@@ -211,6 +213,19 @@ async def test_text_message(directory):
     async with welcomed(directory) as (_, node):
         node.tell("text", text="hello")
         assert (await node.wait_for("disconnected", by="cloud"))["code"] == 4400
+
+
+@pytest.mark.parametrize("channel,seq,payload", [
+    (1, 0, b"x"), (2, 0, b"x"), (2**32 - 1, 0, b"x"), (0, 0, b""), (0, 0, bytes(245)), (0, 1, b"x"),
+])
+async def test_bad_data(directory, channel, seq, payload):
+    """The hotspot in Node.js ends the session with code 8, and nothing else."""
+    async with welcomed(directory) as (cloud, node):
+        device = open_session(node)
+        await node.wait_for("accepted")
+        cloud.send_raw(cbor2.dumps([22, 1, channel, seq, payload]))
+        assert (await cloud.wait_for("close", device_id=device, by="hotspot"))["code"] == 8
+        assert node.find("data") == node.find("disconnected") == []
 
 
 async def test_bad_cloud(directory):

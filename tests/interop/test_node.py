@@ -29,12 +29,26 @@ async def test_examples(directory):
     assert understood == [e for e in EXAMPLES for _ in range(1 + (e[0] in both))]
 
 
-@pytest.mark.parametrize("message", ["8318190a", "98021501", "9b0000000000000002"])
+@pytest.mark.parametrize("message", [
+    "8318190a", "98021501", "9b0000000000000002", "80", "15", "8120", "82623231", "f6",
+    "8303a1010280", "8303a1c161610280", "82187bd81700",
+])
 async def test_strict(directory, message):
     """What must not be is not taken."""
     async with running("recode.js") as node:
         node.tell("recode", **{"from": "cloud"}, hex=message)
         await node.wait_for("bad")
+
+
+@pytest.mark.parametrize("message", [
+    "84187bf90000fa00000000fb0000000000000000", "82187ba3010280f5c10af6",
+    "82187b" + "81" * 15 + "00", "82187b" + "c1" * 15 + "00",
+])
+async def test_ignored(directory, message):
+    """What a later version may say is."""
+    async with running("recode.js") as node:
+        node.tell("recode", **{"from": "cloud"}, hex=message)
+        assert "type" not in await node.wait_for("recoded")
 
 
 async def test_both(directory):

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from cloud_protocol import (
     CHALLENGE, CLOSE, CREDIT, DATA, FIELDS, GOAWAY, HELLO, MAX_REASON, NOT_ALLOWED,
     NOT_AUTHENTICATED, OPEN, PROTOCOL_ERROR, SIGHTINGS, SIGHTINGS_ACK, STATS, SUBPROTOCOL,
-    WRONG_VERSION, BadMessage, Refused, Sighting, decode, hotspot_id_of, signature_is_good,
+    WRONG_VERSION, Refused, Sighting, decode, hotspot_id_of, signature_is_good,
     signed_bytes)
 from cloud_session import KnownRun, RelaySession
 
@@ -59,7 +59,7 @@ class Hotspot:
                 message = await self._receive()
                 # What comes after it was given up is the newer connection's to say again.
                 if not self._closing:
-                    self._handle(*decode(message))
+                    self._handle(*decode(message, greeted=True))
         except ConnectionClosed:
             pass
         except Refused as err:
@@ -179,8 +179,6 @@ class Hotspot:
         return dict(part for parts in subject for part in parts)["commonName"]
 
     def _handle(self, kind: int, fields: list[Any]) -> None:
-        if kind == HELLO:
-            raise BadMessage("HELLO again")
         if kind == SIGHTINGS:
             self._on_sightings(*fields)
         elif kind == OPEN:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 SUBPROTOCOL = "hotspot-relay.v1"
 VERSION = 1
 MAX_MESSAGE = 65536
-MAX_DEPTH = 16              # of nested arrays and maps; the protocol needs 3
+MAX_DEPTH = 16              # of nested arrays, maps and tags
 MAX_REASON = 123            # bytes, of a WebSocket close frame
 
 CHALLENGE, HELLO, WELCOME = 1, 2, 3
@@ -39,7 +39,9 @@ BEARERS = ("GATT", "L2CAP")
 MAX_LABEL = 64              # bytes of a text of a location
 MAX_SIGHTINGS = 100         # in a batch
 MIN_FRAME = 20              # the least max_frame
+MAX_FRAME = 512             # the greatest
 MAX_FRAME_IN = 512          # bytes of the longest frame from a device
+NO_RSSI = 127               # dBm: not available
 
 
 class Refused(Exception):
@@ -59,6 +61,13 @@ class BadMessage(Refused):
 
 class Other:
     """A CBOR item of a kind the protocol has no use for: tagged, simple or a float."""
+
+
+class Map(dict[str, Any]):
+    """A CBOR map, which may have keys that are no texts, or stand there twice: these are left out.
+    """
+
+    is_good = True              # it has no such keys
 
 
 class _Reader:
@@ -116,10 +125,19 @@ class _Reader:
         if major == 4:
             return [self._item(depth + 1) for _ in range(value)]
         if major == 5:
-            pairs = [(self._item(depth + 1), self._item(depth + 1)) for _ in range(value)]
-            return {key: item for key, item in pairs if isinstance(key, str)}
+            return self._map(value, depth + 1)
         self._item(depth + 1)
         return Other()
+
+    def _map(self, pairs: int, depth: int) -> Map:
+        items = Map()
+        for _ in range(pairs):
+            key, value = self._item(depth), self._item(depth)
+            if not isinstance(key, str) or key in items:
+                items.is_good = False
+            else:
+                items[key] = value
+        return items
 
 
 Check = Callable[[Any], Any]    # the field's value, or BadMessage
@@ -163,8 +181,10 @@ def _text(value: Any) -> str:
 
 
 def _map(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
+    if not isinstance(value, Map):
         raise BadMessage("map expected")
+    if not value.is_good:
+        raise BadMessage("key that is no text, or stands there twice")
     return value
 
 
@@ -191,18 +211,24 @@ def _info(value: Any) -> dict[str, Any]:
     return value | {"location": _location(value["location"])} if "location" in value else value
 
 
-def _fields(values: Any, checks: tuple[Check, ...]) -> list[Any]:
-    if not isinstance(values, list):
+def _counters(value: Any) -> dict[str, int]:
+    return {name: _uint(counter) for name, counter in _map(value).items()}
+
+
+def _array(value: Any) -> list[Any]:
+    if not isinstance(value, list):
         raise BadMessage("array expected")
-    if len(values) < len(checks):
+    return value
+
+
+def _fields(values: Any, checks: tuple[Check, ...]) -> list[Any]:
+    if len(_array(values)) < len(checks):
         raise BadMessage("field missing")
     return [check(value) for check, value in zip(checks, values)]
 
 
 def _list(value: Any, check: Check) -> list[Any]:
-    if not isinstance(value, list):
-        raise BadMessage("array expected")
-    return [check(item) for item in value]
+    return [check(item) for item in _array(value)]
 
 
 @dataclass(frozen=True)
@@ -227,15 +253,18 @@ def _sighting(value: Any) -> Sighting:
         partial(_uint, limit=LOST), _uint)))
     if sighting.first_age_ms < sighting.last_age_ms:
         raise BadMessage("last seen before first seen")
-    if sighting.rssi_min > sighting.rssi_max:
-        raise BadMessage("RSSI minimum over maximum")
+    rssi = sighting.rssi_min, sighting.rssi_last, sighting.rssi_max
+    if not rssi[0] <= rssi[1] <= rssi[2]:
+        raise BadMessage("RSSI out of order")
+    if NO_RSSI in rssi and set(rssi) != {NO_RSSI}:
+        raise BadMessage("RSSI is there in part")
     if sighting.count == 0 and sighting.state != LOST:
         raise BadMessage("sighting that counts nothing")
     return sighting
 
 
 def _sightings(value: Any) -> list[Sighting]:
-    if isinstance(value, list) and len(value) > MAX_SIGHTINGS:
+    if not 1 <= len(_array(value)) <= MAX_SIGHTINGS:
         raise BadMessage(f"{len(value)} sightings")
     return _list(value, _sighting)
 
@@ -253,25 +282,31 @@ FIELDS: dict[int, tuple[Check, ...]] = {
     HELLO: (_uint, partial(_bytes, length=16), partial(_bytes, length=65),
             partial(_bytes, length=64), _info, _resume),
     SIGHTINGS: (partial(_uint, least=1), _sightings),
-    OPEN: (_uint32, _device_id, _bytes, partial(_uint, limit=1), partial(_uint, least=MIN_FRAME),
-           _int8, partial(_uint, least=1, limit=2)),
+    OPEN: (_uint32, _device_id, _bytes, partial(_uint, limit=1),
+           partial(_uint, least=MIN_FRAME, limit=MAX_FRAME), _int8,
+           partial(_uint, least=1, limit=2)),
     DATA: (_uint32, _uint32, _uint, _bytes),
     CREDIT: (_uint32, _uint32, _uint),
     CLOSE: (_uint32, _uint32, _text),
-    STATS: (_map,),
+    STATS: (_counters,),
 }
 
 
-def decode(message: bytes | str) -> tuple[int, list[Any]]:
-    """A message's type and checked fields; none for a type a hotspot does not send. Refused."""
+def decode(message: bytes | str, greeted: bool = False) -> tuple[int, list[Any]]:
+    """A message's type and checked fields; none for a type a hotspot does not send. Refused.
+
+    greeted: there was a HELLO. Of the first the version counts before all else.
+    """
     if isinstance(message, str):
         raise BadMessage("text message")
     if len(message) > MAX_MESSAGE:
         raise BadMessage(f"message of {len(message)} bytes")
     items = _Reader(message).whole()
-    if not isinstance(items, list) or not items:
-        raise BadMessage("not an array with a type")
+    if not _array(items):
+        raise BadMessage("no type")
     kind = _uint(items[0])
+    if kind == HELLO and greeted:
+        raise BadMessage("HELLO again")
     if kind == HELLO and len(items) > 1 and _uint(items[1]) != VERSION:
         raise Refused(WRONG_VERSION, f"version {items[1]}")
     try:

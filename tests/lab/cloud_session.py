@@ -108,7 +108,8 @@ class RelaySession:
         if self.e2e:
             # The lab's convention, to the protocol all frames are alike: channel 1 is an echo, cut
             # to what the device can take.
-            self.send_frames([payload[:self.max_frame]], channel)
+            # An empty one a device may send, and not get.
+            self.send_frames([payload[:self.max_frame]] if payload else [], channel)
         elif self.cloud.raw_handler:
             self.send_frames(self.cloud.raw_handler(self, channel, payload), channel)
 

@@ -63,7 +63,7 @@ class Store:
     def __init__(self, directory: Path | None) -> None:
         self.devices: dict[uuid.UUID, Spotted] = {}
         self.device_keys: dict[uuid.UUID, bytes] = {}
-        self._batches: set[tuple[uuid.UUID, bytes, int]] = set()
+        self._last: dict[tuple[uuid.UUID, bytes], int] = {}     # batch, by hotspot and run
         self._sightings_log = self._keys_log = None
         if directory:
             directory.mkdir(parents=True, exist_ok=True)
@@ -78,8 +78,8 @@ class Store:
 
     def add_batch(self, hotspot_id: uuid.UUID, run: bytes, batch: int,
                   sightings: list[Sighting]) -> bool:
-        """Store a batch; False if it is there already."""
-        if (hotspot_id, run, batch) in self._batches:
+        """Store a batch; False if it is there already, as all are up to the last."""
+        if batch <= self._last.get((hotspot_id, run), 0):
             return False
         if self._sightings_log:
             self._sightings_log.append({
@@ -91,7 +91,7 @@ class Store:
 
     def _count(self, hotspot_id: uuid.UUID, run: bytes, batch: int,
                sightings: Iterable[Sighting]) -> None:
-        self._batches.add((hotspot_id, run, batch))
+        self._last[hotspot_id, run] = batch
         for sighting in sightings:
             device = self.devices.setdefault(sighting.device_id, Spotted())
             device.count += sighting.count

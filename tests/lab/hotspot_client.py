@@ -21,6 +21,7 @@ import tls
 from cloud import Cloud, hotspot_id_of
 
 SIGHTING: list[Any] = [uuid.UUID(int=7).bytes, b"\x3a\x04", 900, 100, 5, -60, -70, -50, 0, 0]
+NO_NEWS: list[Any] = [bytes(16), b"\x3a\x04", 900, 900, 0, 127, 127, 127, 2, 0]     # counts nothing
 
 
 def run(test: Awaitable[None]) -> None:
@@ -101,7 +102,7 @@ class Client:
     async def nothing_came(self) -> None:
         """All that the cloud has sent so far was received: the next message answers a batch."""
         self._batch += 1
-        await self.send(10, self._batch, [])
+        await self.send(10, self._batch, [NO_NEWS])
         assert await self.receive() == [11, self._batch]
 
     async def again(self, resume: list[list[int]], cloud: Cloud | None = None

@@ -112,7 +112,8 @@ def test_bad_location(ca: tls.Ca, location: Any) -> None:
     ({"key": bytes(64)}, 4400), ({"info": {}}, 4400), ({"info": {"run": b"short"}}, 4400),
     ({"info": []}, 4400), ({"resume": [[1, 0]]}, 4400), ({"resume": [1]}, 4400),
     ({"resume": [[1, 0, 2**32]]}, 4400), ({"resume": [[2**32, 0, 1]]}, 4400),
-    ({"resume": [[1, 0, 1], [1, 0, 1]]}, 4400), ({"version": "1"}, 4400)])
+    ({"resume": [[1, 0, 1], [1, 0, 1]]}, 4400), ({"version": "1"}, 4400),
+    ({"version": 2, "id": "", "info": 0}, 4426), ({"info": {"run": bytes(8), 1: 2}}, 4400)])
 def test_bad_hello(ca: tls.Ca, changed: dict[str, Any], code: int) -> None:
     """Each gets its code, and says so in an event."""
     async def test(cloud: Cloud, client: Client) -> None:
@@ -150,7 +151,7 @@ def test_refusals(ca: tls.Ca) -> None:
             await client.hello()
         assert (await client.closed())[0] == 4401
         client = await Client(cloud, ca).connect()
-        await client.send(10, 1, [])
+        await client.send(10, 1, [SIGHTING])
         assert (await client.closed())[0] == 4401
         cloud.hello_timeout_s = 0.01
         client = await Client(cloud, ca).connect()
@@ -174,6 +175,7 @@ MALFORMED = {
     "no array": cbor2.dumps({"type": 1}),
     "type is text": cbor2.dumps(["10", 1]),
     "negative type": cbor2.dumps([-1]),
+    "type is a float": cbor2.dumps([10.0, 1]),
     "trailing": cbor2.dumps([30, {}]) + b"\0",
     "cut": cbor2.dumps([10, 1, [SIGHTING]])[:-1],
     "too long": cbor2.dumps([99, bytes(65536)]),
@@ -183,16 +185,21 @@ MALFORMED = {
     "long integer": bytes.fromhex("821900 1ea0"),
     "long length": bytes.fromhex("9802181ea0"),
     "long simple": bytes.fromhex("821863f801"),
+    "long tag": bytes.fromhex("821863d80100"),
     "reserved": bytes.fromhex("8218635c"),
     "break": bytes.fromhex("821863ff"),
     "not UTF-8": bytes.fromhex("82186361ff"),
     "huge array": bytes.fromhex("9b00ffffffffffffff18"),
-    "too deep": bytes.fromhex("821863") + b"\x81" * 20 + b"\0",
+    "too deep": bytes.fromhex("821863") + b"\x81" * 16 + b"\0",
+    "tags too deep": bytes.fromhex("821863") + b"\xc1" * 16 + b"\0",
     "HELLO again": cbor2.dumps([2, 1, bytes(16), bytes(65), bytes(64), {"run": bytes(8)}, []]),
+    "HELLO of version 2": cbor2.dumps([2, 2]),
+    "HELLO without a version": cbor2.dumps([2]),
     "missing field": cbor2.dumps([10, 1]),
     "tagged integer": bytes.fromhex("830ac2410180"),
-    "bool for an integer": cbor2.dumps([10, True, []]),
-    "batch 0": cbor2.dumps([10, 0, []]),
+    "bool for an integer": cbor2.dumps([10, True, [SIGHTING]]),
+    "batch 0": cbor2.dumps([10, 0, [SIGHTING]]),
+    "no sighting": cbor2.dumps([10, 1, []]),
     "sightings are a map": cbor2.dumps([10, 1, {}]),
     "sighting too short": cbor2.dumps([10, 1, [SIGHTING[:-1]]]),
     "short device id": changed_sighting(0, bytes(15)),
@@ -203,10 +210,15 @@ MALFORMED = {
     "RSSI is no int8": changed_sighting(5, -129),
     "RSSI is a float": changed_sighting(5, -60.0),
     "RSSI upside down": changed_sighting(6, -40),
+    "RSSI under its minimum": changed_sighting(5, -71),
+    "RSSI over its maximum": changed_sighting(5, -49),
+    "RSSI without its maximum": changed_sighting(7, 127),
+    "RSSI without what it was last": changed_sighting(5, 127),
     "state 3": changed_sighting(8, 3),
     "101 sightings": cbor2.dumps([10, 1, [SIGHTING] * 101]),
     "bearer 2": cbor2.dumps([20, 1, bytes(16), b"", 2, 244, -60, 1]),
     "frames of 19 bytes": cbor2.dumps([20, 1, bytes(16), b"", 1, 19, -60, 1]),
+    "frames of 513 bytes": cbor2.dumps([20, 1, bytes(16), b"", 1, 513, -60, 1]),
     "channels missing": cbor2.dumps([20, 1, bytes(16), b"", 1, 244, -60]),
     "channels 0": cbor2.dumps([20, 1, bytes(16), b"", 1, 244, -60, 0]),
     "channels 3": cbor2.dumps([20, 1, bytes(16), b"", 1, 244, -60, 3]),
@@ -216,6 +228,13 @@ MALFORMED = {
     "payload is text": cbor2.dumps([22, 1, 0, 0, "x"]),
     "reason is bytes": cbor2.dumps([24, 1, 0, b"x"]),
     "STATS without a map": cbor2.dumps([30, []]),
+    "key is an integer": cbor2.dumps([30, {1: 2}]),
+    "key is an array": cbor2.dumps([30, {(1, 2): 2}]),
+    "key is a tag": bytes.fromhex("82181ea1c1616101"),
+    "key stands twice": bytes.fromhex("82181ea2616101616102"),
+    "counter is text": cbor2.dumps([30, {"n": "1"}]),
+    "counter is negative": cbor2.dumps([30, {"n": -1}]),
+    "counter is a float": cbor2.dumps([30, {"n": 1.0}]),
 }
 
 
@@ -281,6 +300,9 @@ def test_what_is_to_be_ignored(ca: tls.Ca) -> None:
     async def test(cloud: Cloud, client: Client) -> None:
         assert (await client.hello(info={"run": client.run, "x": [1.5, None]}, extra=1))[0] == 3
         await client.send(99, {1: 2, (3, 4): cbor2.CBORTag(1, 5)}, 2.5, None, [[]])
+        for deepest in (b"\x81", b"\xc1"):     # 16 levels, the message being the first
+            await client.send_raw(bytes.fromhex("821863") + deepest * 15 + b"\0")
+        await client.send_raw(bytes.fromhex("841863f90000fa00000000fb" + 8 * "00"))
         await client.send(1, "from the cloud only")
         await client.send(99, bytes(65536 - 6))
         await client.send(10, 1, [SIGHTING + ["more"]], "more")
@@ -326,16 +348,23 @@ def test_sightings(ca: tls.Ca, tmp_path: Path) -> None:
         await newer.send(10, 3, [SIGHTING])
         assert await newer.receive() == [11, 3]
         assert cloud.totals() == {device_id: 15} and cloud.devices[device_id].flags == 0x3A
+        await newer.send(10, 1, [SIGHTING])     # held up somewhere
+        assert await newer.receive() == [11, 1]
+        await newer.send(10, 7, [SIGHTING])     # as if it had lost what it knew
+        assert await newer.receive() == [11, 7]
+        await newer.send(10, 5, [SIGHTING])
+        assert await newer.receive() == [11, 5]
+        assert cloud.totals() == {device_id: 20}
         newer = await again(b"run-0002")
         await newer.send(10, 1, [lost])
         assert await newer.receive() == [11, 1]
-        assert len(cloud.find("batch", duplicate=True)) == 2
+        assert len(cloud.find("batch", duplicate=True)) == 4
         assert cloud_module.STATES[cloud.devices[device_id].state] == "lost"
-        assert len(cloud.find("sighting", device_id=device_id)) == 5
+        assert len(cloud.find("sighting", device_id=device_id)) == 6
         await cloud.stop()
         assert (await newer.closed())[0] == 1001
         await cloud.start()
-        assert cloud.totals() == {device_id: 15}
+        assert cloud.totals() == {device_id: 20}
     with_client(ca, test, state=tmp_path)
 
 

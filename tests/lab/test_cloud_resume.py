@@ -359,7 +359,7 @@ def test_stall(ca: tls.Ca) -> None:
         hotspot = cloud.hotspots[client.hotspot_id]
         hotspot.stall()
         await client.data(1, b"x")
-        await client.send(10, 1, [])
+        await client.send(10, 1, [SIGHTING])
         pong = await client._ws.ping()
         other = await Client(cloud, ca).connect()       # meanwhile others are served
         await other.hello()
