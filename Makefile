@@ -2,7 +2,7 @@
 #
 #   make            the daemon and its control program, in build/
 #   make demo       the whole thing running here, with a simulated radio and cloud
-#   make check      unit and integration tests; make test: also real BlueZ in QEMU
+#   make check      unit tests, simulations, integration tests; make test: also real BlueZ in QEMU
 #   make lint fuzz bench install clean
 #
 # SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too. V=1 shows commands.
@@ -42,6 +42,8 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst %.c,$(BUILD)/%.o,\
 	$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
+SIM_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/sim/test_*.c))
+SIM_COMMON := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/sim_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
@@ -72,6 +74,21 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_COMMON) $(OBJECTS)
 
 unit-tests: $(UNIT_TESTS)
 
+# The agent in virtual time: all of it but what touches the world, with the clock, the chance and the
+# network of tests/sim.
+SIM_REPLACED := agent/loop agent/lws_log agent/status_socket \
+	uplink/websocket uplink/server uplink/resolver uplink/diagnosis
+SIM_OBJECTS := $(filter-out $(SIM_REPLACED:%=$(BUILD)/%.o),\
+	$(filter $(BUILD)/agent/% $(BUILD)/uplink/% $(BUILD)/ble/advert.o,$(OBJECTS)))
+SIM_WRAPPED := util_now_ms util_now_us util_random util_random_below log_write identity_sign \
+	session_new session_free
+
+$(BUILD)/tests/sim/%: $(BUILD)/tests/sim/%.o $(SIM_COMMON) $(SIM_OBJECTS)
+	$(call say,link $@) $(CC) $(ALL_LDFLAGS) $(SIM_WRAPPED:%=-Wl,--wrap=%) -o $@ $^ $(LIBS) \
+		-lcmocka
+
+sim-tests: $(SIM_TESTS)
+
 # What the simulated radio needs on a kernel without Bluetooth: never sanitized.
 $(BUILD)/l2cap_preload.so: tests/lab/l2cap_preload.c Makefile
 	@mkdir -p $(@D)
@@ -95,13 +112,13 @@ demo:
 
 check:
 	packaging/install-deps build lab test interop
-	$(MAKE) all unit-tests lab-tools node-modules
-	$(PYTHON) tests/run.py --programs $(BUILD) unit lab integration interop
+	$(MAKE) all unit-tests sim-tests lab-tools node-modules
+	$(PYTHON) tests/run.py --programs $(BUILD) unit sim lab integration interop
 
 test:
 	packaging/install-deps build lab test interop vm
-	$(MAKE) all unit-tests lab-tools node-modules
-	$(PYTHON) tests/run.py --programs $(BUILD) unit lab integration interop vm
+	$(MAKE) all unit-tests sim-tests lab-tools node-modules
+	$(PYTHON) tests/run.py --programs $(BUILD) unit sim lab integration interop vm
 
 lint:
 	packaging/install-deps build test lint
@@ -111,8 +128,8 @@ lint:
 		--suppress=memleak --suppress=missingIncludeSystem -I. -D_GNU_SOURCE \
 		-DVERSION='""' agent ble uplink
 	shellcheck $(SHELL_FILES)
-	$(MAKE) WERROR=1 CC=gcc all unit-tests lab-tools
-	$(MAKE) WERROR=1 CC=clang all unit-tests lab-tools
+	$(MAKE) WERROR=1 CC=gcc all unit-tests sim-tests lab-tools
+	$(MAKE) WERROR=1 CC=clang all unit-tests sim-tests lab-tools
 
 # Each decoder gets random input for FUZZ_SECONDS, from its corpus on.
 FUZZ_SECONDS ?= 20
@@ -149,5 +166,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit-tests lab-tools node-modules demo check test lint fuzz bench install clean
+.PHONY: all unit-tests sim-tests lab-tools node-modules demo check test lint fuzz bench install clean
 .SECONDARY:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs groups of tests and ends with how many passed, failed and were skipped.
 
-    run.py --programs build/cc [unit] [lab] [integration] [interop] [vm]
+    run.py --programs build/cc [unit] [sim] [lab] [integration] [interop] [vm]
 
 Each group is a folder beside this file. A group that ran no test has failed.
 """
@@ -57,12 +57,12 @@ def run(command: list[str | Path], report: Path, **environment: str) -> Count:
     return count
 
 
-def run_unit(programs: Path, reports: Path) -> Count:
+def run_cmocka(folder: str, programs: Path, reports: Path) -> Count:
     """Each cmocka program; those that cmocka wrote no report for have crashed."""
     total = Count()
-    sources = sorted((ROOT / "tests/unit").glob("test_*.c"))
+    sources = sorted((ROOT / "tests" / folder).glob("test_*.c"))
     for source in sources:
-        program = programs / "tests/unit" / source.stem
+        program = programs / "tests" / folder / source.stem
         report = reports / f"{source.stem}.xml"
         count = run([program], report, CMOCKA_MESSAGE_OUTPUT="XML", CMOCKA_XML_FILE=str(report))
         print(f"{source.stem}: {count.passed} passed" +
@@ -91,7 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", type=Path, required=True, help="where they were built")
     parser.add_argument("groups", nargs="+",
-                        choices=["unit", "lab", "integration", "interop", "vm"])
+                        choices=["unit", "sim", "lab", "integration", "interop", "vm"])
     args = parser.parse_args()
     programs = ROOT / args.programs
     reports = programs / "reports"
@@ -100,8 +100,8 @@ def main() -> int:
     for group in args.groups:
         print(f"--- {group}", flush=True)
         began = time.monotonic()
-        if group == "unit":
-            count = run_unit(programs, reports)
+        if group in ("unit", "sim"):
+            count = run_cmocka(group, programs, reports)
         elif group == "vm":
             count = run_vm(programs, reports)
         else:
