@@ -91,8 +91,9 @@ static uint64_t wait_for_retry(struct uplink *uplink)
 	return retry_ms - now_ms;
 }
 
-/* error says why. end: of the connection, NULL where none was begun. */
-static void failed(struct uplink *uplink, const struct websocket_end *end)
+/* error says why. end: of the connection, NULL where none was begun; dropped: the server ended one
+ * that was up. */
+static void failed(struct uplink *uplink, const struct websocket_end *end, bool dropped)
 {
 	bool hopeless = end && describe_hopeless(end);
 	uint64_t now_ms = util_now_ms(), wait_ms;
@@ -101,6 +102,8 @@ static void failed(struct uplink *uplink, const struct websocket_end *end)
 	snprintf(uplink->url->error, sizeof(uplink->url->error), "%s", uplink->error);
 	url_failed(uplink->url, now_ms, hopeless, end ? end->retry_after_s * 1000 : 0,
 		   random_word());
+	if (dropped)
+		urls_disperse(&uplink->urls, now_ms, random_word());
 	wait_ms = wait_for_retry(uplink);
 	log_at(hopeless ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
 	       "uplink: %s; next attempt in %u.%u s", uplink->error, (unsigned)(wait_ms / 1000),
@@ -117,7 +120,7 @@ static void failed_with(struct uplink *uplink, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(uplink->error, sizeof(uplink->error), fmt, args);
 	va_end(args);
-	failed(uplink, NULL);
+	failed(uplink, NULL, false);
 }
 
 static void start_deadline(struct uplink *uplink)
@@ -252,9 +255,7 @@ static void on_closed(void *userdata, const struct websocket_end *end)
 		log_info("uplink: %s; trying the next address", uplink->error);
 		connect_next(uplink);
 	} else {
-		if (was_up)
-			urls_disperse(&uplink->urls, util_now_ms(), random_word());
-		failed(uplink, end);
+		failed(uplink, end, was_up && end->by_peer);
 	}
 }
 

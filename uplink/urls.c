@@ -61,7 +61,8 @@ void urls_disperse(struct urls *urls, uint64_t now_ms, uint32_t random)
 {
 	for (size_t i = 0; i < urls->n; i++) {
 		struct url *url = &urls->urls[i];
-		uint64_t soonest_ms = now_ms + random % (url->backoff.min_ms + 1);
+		uint64_t spread_ms = URLS_SPREAD * (uint64_t)url->backoff.min_ms;
+		uint64_t soonest_ms = now_ms + random % (spread_ms + 1);
 
 		url->retry_ms = MAX(url->retry_ms, soonest_ms);
 	}

@@ -13,6 +13,10 @@
 #define URLS_MAX   8
 #define URLS_ERROR (WEBSOCKET_REASON + 160) /* bytes of an error text, NUL included */
 
+/* So many times the first back-off: a server that restarts, or another one that takes over from it,
+ * gets its hubs back over that time. */
+#define URLS_SPREAD 8
+
 struct url {
 	const char *text; /* not owned */
 	struct endpoint endpoint;
@@ -38,7 +42,8 @@ struct url *urls_next(struct urls *urls, uint64_t now_ms);
  * hopeless: it makes no sense to try soon. Returns the wait. */
 uint32_t url_failed(struct url *url, uint64_t now_ms, bool hopeless, uint32_t at_least_ms,
 		    uint32_t random);
-/* A connection that was up broke: many hubs' may have, so that the others are not tried at once. */
+/* The server has ended a connection that was up, and perhaps those of many hubs: the next attempt,
+ * whatever URL it is for, is at a random time within URLS_SPREAD times the shortest back-off. */
 void urls_disperse(struct urls *urls, uint64_t now_ms, uint32_t random);
 /* It works: starts over. */
 void url_good(struct url *url);
