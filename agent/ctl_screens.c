@@ -203,7 +203,8 @@ static int64_t sum(struct json_object *bytes)
 
 static void print_bytes(const char *heading, struct json_object *bytes)
 {
-	print_line(INDENT, "%s %lld: %lld sightings, %lld relay, %lld control, %lld keepalive",
+	print_line(INDENT,
+		   "%s %lld bytes: %lld sightings, %lld relay, %lld control, %lld keepalive",
 		   heading, (long long)sum(bytes), (long long)number(bytes, "sightings"),
 		   (long long)number(bytes, "relay"), (long long)number(bytes, "control"),
 		   (long long)number(bytes, "keepalive"));

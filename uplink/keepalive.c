@@ -8,6 +8,13 @@ static void wait_for_silence(struct keepalive *keepalive)
 	loop_timer_start(&keepalive->timer, due_ms - MIN(due_ms, now_ms));
 }
 
+static void ping(struct keepalive *keepalive)
+{
+	keepalive->ping_us = util_now_us();
+	loop_timer_start(&keepalive->timer, keepalive->timeout_ms);
+	keepalive->on_ping(keepalive->userdata);
+}
+
 static void on_timer(void *userdata)
 {
 	struct keepalive *keepalive = userdata;
@@ -21,9 +28,7 @@ static void on_timer(void *userdata)
 		wait_for_silence(keepalive);
 		return;
 	}
-	keepalive->ping_us = util_now_us();
-	loop_timer_start(&keepalive->timer, keepalive->timeout_ms);
-	keepalive->on_ping(keepalive->userdata);
+	ping(keepalive);
 }
 
 void keepalive_init(struct keepalive *keepalive, struct loop *loop, uint32_t interval_ms,
@@ -42,10 +47,10 @@ void keepalive_init(struct keepalive *keepalive, struct loop *loop, uint32_t int
 
 void keepalive_start(struct keepalive *keepalive)
 {
-	keepalive->ping_us = 0;
 	keepalive->alive_ms = util_now_ms();
+	/* How long an answer takes is worth knowing where there is never a silence, too. */
 	if (keepalive->interval_ms > 0)
-		wait_for_silence(keepalive);
+		ping(keepalive);
 }
 
 void keepalive_alive(struct keepalive *keepalive, bool pong)

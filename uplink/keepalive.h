@@ -23,6 +23,7 @@ struct keepalive {
 void keepalive_init(struct keepalive *keepalive, struct loop *loop, uint32_t interval_ms,
 		    uint32_t timeout_ms, void (*on_ping)(void *userdata),
 		    void (*on_dead)(void *userdata), void *userdata);
+/* With a first ping. */
 void keepalive_start(struct keepalive *keepalive);
 /* A frame came; pong: that of a ping. */
 void keepalive_alive(struct keepalive *keepalive, bool pong);
