@@ -26,6 +26,7 @@ struct agent_private {
 	struct loop_timer stats_timer;
 	struct loop_timer stop_timer;
 	uint64_t stop_at_ms;
+	int stats_interval_s; /* the timer is set to */
 	bool stats_due;
 	bool stopping;
 };
@@ -230,6 +231,7 @@ void agent_stop(struct agent *agent)
 		return;
 	agent->private->stopping = true;
 	agent->private->stop_at_ms = util_now_ms() + STOP_DEADLINE_MS;
+	reload_stop(agent->reload);
 	relay_stop(agent->relay);
 	reporter_flush(agent->reporter);
 	on_stop_timer(agent);
@@ -369,10 +371,11 @@ static int start(struct agent *agent)
 
 static void start_stats(struct agent *agent)
 {
-	uint64_t interval_ms = (uint64_t)agent->settings->uplink.stats_interval_s * 1000;
+	int interval_s = agent->settings->uplink.stats_interval_s;
 
-	if (interval_ms > 0)
-		loop_timer_start(&agent->private->stats_timer, interval_ms);
+	agent->private->stats_interval_s = interval_s;
+	if (interval_s > 0)
+		loop_timer_start(&agent->private->stats_timer, (uint64_t)interval_s * 1000);
 	else
 		loop_timer_stop(&agent->private->stats_timer);
 }
@@ -389,7 +392,9 @@ void agent_apply(struct agent *agent)
 	reporter_configure(agent->reporter, &reporter);
 	devices_configure(agent->devices, (uint64_t)s->devices.lost_after_s * 1000);
 	expire(agent);
-	start_stats(agent);
+	/* Else frequent reloads would put them off for ever. */
+	if (s->uplink.stats_interval_s != agent->private->stats_interval_s)
+		start_stats(agent);
 }
 
 static int take_settings(struct agent *agent, struct settings *settings)

@@ -246,6 +246,21 @@ static int start_in_background(struct settings *settings, const char *config)
 	return EXIT_FAILED;
 }
 
+/* For a reload, in another directory. A link stays one: the next configuration may lie elsewhere.
+ * Returns NULL with errno set. */
+static char *absolute(const char *path)
+{
+	_cleanup_free_ char *directory = NULL;
+	char *ret;
+
+	if (*path == '/')
+		return strdup(path);
+	directory = getcwd(NULL, 0);
+	if (!directory || asprintf(&ret, "%s/%s", directory, path) < 0)
+		return NULL;
+	return ret;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments;
@@ -271,8 +286,7 @@ int main(int argc, char **argv)
 	if (log_level_parse(arguments.log_level ? arguments.log_level : settings.log_level,
 			    &level) == 0)
 		log_set_level(level);
-	/* A reload reads it again, in another directory. */
-	config = realpath(arguments.config, NULL);
+	config = absolute(arguments.config);
 	if (!config) {
 		fprintf(stderr, "%s: %s\n", arguments.config, strerror(errno));
 		return EXIT_FAILED;

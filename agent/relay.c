@@ -28,7 +28,7 @@ struct relay {
 	unsigned n;
 	uint32_t next_id;
 	uint32_t credits; /* of each side of a new session */
-	uint64_t resume_ms; /* how long sessions outlive the uplink */
+	uint64_t resume_ms; /* how long the cloud keeps sessions without the uplink */
 	bool up;
 	bool closed; /* no session is to be started */
 	bool stopping;
@@ -326,7 +326,7 @@ void relay_up(struct relay *relay, const struct message_settings *settings)
 	relay->up = true;
 	relay->closed = relay->stopping;
 	relay->credits = settings->credits ? settings->credits : FLOW_CREDITS_DEFAULT;
-	relay->resume_ms = MIN(settings->resume_ms, relay->config.resume_max_ms);
+	relay->resume_ms = settings->resume_ms;
 	for (unsigned i = 0; i < relay->n; i++) {
 		struct session_status status;
 		struct message_resume wanted;
@@ -347,9 +347,11 @@ void relay_drain(struct relay *relay)
 
 void relay_down(struct relay *relay)
 {
+	uint64_t resume_ms = MIN(relay->resume_ms, relay->config.resume_max_ms);
+
 	relay->up = false;
 	for (unsigned i = 0; i < relay->n; i++)
-		session_suspend(relay->sessions[i], relay->resume_ms);
+		session_suspend(relay->sessions[i], resume_ms);
 }
 
 static uint32_t session_of(const struct message *message)

@@ -19,6 +19,7 @@ struct reload {
 	struct agent *agent; /* not owned */
 	struct settings *good; /* owned: the last that reached the cloud, NULL: those that run */
 	bool reached; /* the cloud, with those that run */
+	bool stopped;
 	struct loop_timer revert_timer;
 	enum reload_state state;
 	uint64_t since_ms;
@@ -132,25 +133,38 @@ static void keep(struct reload *reload, struct settings *before)
 	reload->reached = false;
 }
 
+/* Nothing will be given up any more. */
+static void stop_waiting(struct reload *reload)
+{
+	loop_timer_stop(&reload->revert_timer);
+	if (reload->state == RELOAD_PENDING)
+		set_state(reload, RELOAD_APPLIED);
+}
+
 static void expect_cloud(struct reload *reload, struct settings *before)
 {
 	const struct settings *settings = reload->agent->settings;
-	uint64_t revert_ms = (uint64_t)settings->uplink.reload_revert_s * 1000;
 
 	keep(reload, before);
-	if (!reload->good || revert_ms == 0)
+	/* Without a URL there is no cloud that could be reached. */
+	if (!reload->good || settings->uplink.urls.n == 0) {
+		stop_waiting(reload);
 		return;
-	loop_timer_start(&reload->revert_timer, revert_ms);
+	}
+	loop_timer_start(&reload->revert_timer, (uint64_t)settings->uplink.reload_revert_s * 1000);
 	set_state(reload, RELOAD_PENDING);
 }
 
 void reload_run(struct reload *reload)
 {
 	struct agent *agent = reload->agent;
-	struct settings *settings = load(reload), *before;
+	struct settings *settings, *before;
 	bool files_changed;
 	unsigned changed;
 
+	if (reload->stopped)
+		return;
+	settings = load(reload);
 	if (!settings)
 		return;
 	changed = settings_changed(agent->settings, settings);
@@ -165,10 +179,7 @@ void reload_run(struct reload *reload)
 	set_state(reload, reload->revert_timer.armed ? RELOAD_PENDING : RELOAD_APPLIED);
 	if (!(changed & (SETTINGS_CONNECTION | SETTINGS_REACH)) && !files_changed) {
 		adopt(agent, settings);
-		return;
-	}
-	before = exchange(agent, settings);
-	if (!before) {
+	} else if (!(before = exchange(agent, settings))) {
 		refuse(reload, "out of memory");
 		free_settings(settings);
 	} else if (changed & SETTINGS_REACH) {
@@ -176,6 +187,8 @@ void reload_run(struct reload *reload)
 	} else {
 		free_settings(before);
 	}
+	if (agent->settings->uplink.reload_revert_s == 0)
+		stop_waiting(reload);
 }
 
 /* Those that run, but reaching the cloud as good did. */
@@ -213,6 +226,8 @@ static void revert(void *userdata)
 	}
 	free_settings(before);
 	free_settings(TAKE_PTR(reload->good));
+	/* They did, which is why they are back: the next that do not can go back to them again. */
+	reload->reached = true;
 	log_error("reload: %s", reload->text);
 	set_state(reload, RELOAD_REVERTED);
 }
@@ -240,6 +255,12 @@ int reload_new(struct agent *agent, struct reload **ret)
 	loop_timer_init(agent->loop, &reload->revert_timer, revert, reload);
 	*ret = reload;
 	return 0;
+}
+
+void reload_stop(struct reload *reload)
+{
+	reload->stopped = true;
+	loop_timer_stop(&reload->revert_timer);
 }
 
 void reload_free(struct reload *reload)

@@ -34,6 +34,8 @@ int reload_new(struct agent *agent, struct reload **ret);
 void reload_free(struct reload *reload);
 /* Reads the file, and applies it or says why not. */
 void reload_run(struct reload *reload);
+/* From now on nothing changes any more, whatever is asked for. */
+void reload_stop(struct reload *reload);
 /* The cloud has welcomed the hotspot. NULL is fine. */
 void reload_reached(struct reload *reload);
 void reload_get_status(const struct reload *reload, struct reload_status *ret);

@@ -107,11 +107,15 @@ int reporter_new(struct loop *loop, struct devices *devices, const struct report
 
 void reporter_configure(struct reporter *reporter, const struct reporter_config *config)
 {
+	bool new_interval = config->interval_ms != reporter->config.interval_ms;
+
 	reporter->config = *config;
 	budget_change(&reporter->budget, config->bytes_per_day, LEAST_BURST, util_now_ms());
 	if (!reporter->up)
 		return;
-	start_interval(reporter);
+	/* Else frequent reloads would put the next report off for ever. */
+	if (new_interval)
+		start_interval(reporter);
 	reporter->want_write(reporter->userdata);
 }
 

@@ -17,16 +17,23 @@
 #include "agent/util.h"
 
 struct resolver {
-	pid_t child;
-	int fd; /* owned: the child's answer, one struct resolver_result */
+	pid_t child; /* 0: none, as the host is an address in numbers */
+	int fd; /* owned: the child's answer, one struct resolver_result; -1 without a child */
 	struct loop_fd watch;
+	struct resolver_result number; /* the answer without a child */
+	struct loop_timer timer; /* for it to come from the loop */
 	void (*on_done)(void *userdata, const struct resolver_result *result);
 	void *userdata; /* not owned */
 };
 
-static void resolve(const char *host, struct resolver_result *ret)
+/* flags: of struct addrinfo. */
+static void resolve(const char *host, int flags, struct resolver_result *ret)
 {
-	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+	const struct addrinfo hints = {
+		.ai_flags = flags,
+		.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+	};
 	struct addrinfo *list = NULL;
 	int r = getaddrinfo(host, NULL, &hints, &list);
 
@@ -68,7 +75,7 @@ static void run_child(const char *host, int fd)
 	signal(SIGALRM, SIG_DFL);
 	alarm(60); /* whatever happens to the parent, the child ends */
 	close_all_but(fd);
-	resolve(host, &result);
+	resolve(host, 0, &result);
 	_exit(write(3, &result, sizeof(result)) == sizeof(result) ? 0 : 1);
 }
 
@@ -89,17 +96,21 @@ static void on_readable(void *userdata, uint32_t revents)
 
 _Static_assert(sizeof(struct resolver_result) <= 4096, "must fit PIPE_BUF");
 
-int resolver_start(struct loop *loop, const char *host,
-		   void (*on_done)(void *userdata, const struct resolver_result *result),
-		   void *userdata, struct resolver **ret)
+static void on_number(void *userdata)
 {
-	_cleanup_free_ struct resolver *resolver = calloc(1, sizeof(*resolver));
+	struct resolver *resolver = userdata;
+	const struct resolver_result result = resolver->number;
+
+	resolver->on_done(resolver->userdata, &result);
+}
+
+/* Returns -errno where there can be no child. */
+static int start_child(struct loop *loop, const char *host, struct resolver *resolver)
+{
 	_cleanup_close_ int from = -1;
 	_cleanup_close_ int to = -1;
 	int fds[2], r;
 
-	if (!resolver)
-		return -ENOMEM;
 	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
 	from = fds[0];
@@ -116,21 +127,44 @@ int resolver_start(struct loop *loop, const char *host,
 		return r;
 	}
 	resolver->fd = TAKE_FD(from);
+	return 0;
+}
+
+int resolver_start(struct loop *loop, const char *host,
+		   void (*on_done)(void *userdata, const struct resolver_result *result),
+		   void *userdata, struct resolver **ret)
+{
+	_cleanup_free_ struct resolver *resolver = calloc(1, sizeof(*resolver));
+	int r = 0;
+
+	if (!resolver)
+		return -ENOMEM;
+	resolver->fd = -1;
 	resolver->on_done = on_done;
 	resolver->userdata = userdata;
-	*ret = TAKE_PTR(resolver);
-	return 0;
+	loop_timer_init(loop, &resolver->timer, on_number, resolver);
+	resolve(host, AI_NUMERICHOST, &resolver->number); /* asks nobody */
+	if (resolver->number.n > 0)
+		loop_timer_start(&resolver->timer, 0);
+	else
+		r = start_child(loop, host, resolver);
+	if (r == 0)
+		*ret = TAKE_PTR(resolver);
+	return r;
 }
 
 void resolver_cancel(struct resolver *resolver)
 {
 	if (!resolver)
 		return;
+	loop_timer_stop(&resolver->timer);
 	loop_fd_remove(&resolver->watch);
-	close(resolver->fd);
-	/* It has answered, or nobody wants its answer: it does not wait for anything. */
-	kill(resolver->child, SIGKILL);
-	while (waitpid(resolver->child, NULL, 0) < 0 && errno == EINTR)
-		;
+	util_closep(&resolver->fd);
+	if (resolver->child > 0) {
+		/* It has answered, or nobody wants its answer: it does not wait for anything. */
+		kill(resolver->child, SIGKILL);
+		while (waitpid(resolver->child, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
 	free(resolver);
 }

@@ -2,7 +2,7 @@
 /*
  * Name resolution that never blocks the loop: getaddrinfo in a child process of its own, the
  * system's resolver with all it knows (hosts file, mDNS, search domains), its answer over a pipe.
- * libwebsockets 4.1 would call it in the loop.
+ * libwebsockets 4.1 would call it in the loop. An address in numbers needs no child.
  */
 #pragma once
 
@@ -25,5 +25,6 @@ struct resolver_result {
 int resolver_start(struct loop *loop, const char *host,
 		   void (*on_done)(void *userdata, const struct resolver_result *result),
 		   void *userdata, struct resolver **ret);
-/* Ends the child and frees. Also after on_done, and fine from within it. NULL is fine. */
+/* Ends the child, if there is one, and frees. Also after on_done, and fine from within it. NULL is
+ * fine. */
 void resolver_cancel(struct resolver *resolver);

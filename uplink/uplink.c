@@ -168,6 +168,8 @@ static void on_found(void *userdata, const char *error)
 		connect_next(uplink);
 }
 
+static int open_websocket(struct uplink *uplink);
+
 static void on_retry(void *userdata)
 {
 	struct uplink *uplink = userdata;
@@ -176,6 +178,10 @@ static void on_retry(void *userdata)
 	uplink->retry_ms = 0;
 	uplink->attempts++;
 	uplink->url = urls_next(&uplink->urls, util_now_ms());
+	if (!uplink->ws && open_websocket(uplink) < 0) {
+		failed_with(uplink, "cannot set up TLS, see the log");
+		return;
+	}
 	uplink_set_state(uplink, UPLINK_STATE_RESOLVING);
 	r = route_find(&uplink->route, &uplink->url->endpoint);
 	if (r < 0)
@@ -417,9 +423,9 @@ static void on_goaway_timer(void *userdata)
 	websocket_close(uplink->ws, MESSAGE_WS_GOING_AWAY, "reconnecting as asked");
 }
 
-static int open_urls(struct uplink *uplink)
+static int open_websocket(struct uplink *uplink)
 {
-	static const struct websocket_handler ws_handler = {
+	static const struct websocket_handler handler = {
 		.on_step = on_step,
 		.on_message = on_message,
 		.on_alive = on_alive,
@@ -436,16 +442,8 @@ static int open_urls(struct uplink *uplink)
 		.max_message = MESSAGE_MAX,
 		.bad_message_code = MESSAGE_WS_BAD_MESSAGE,
 	};
-	const char *what;
-	size_t bad;
-	int r = urls_init(&uplink->urls, config->urls, config->n_urls, config->backoff_min_ms,
-			  config->backoff_max_ms, &bad, &what);
+	int r = websocket_new(uplink->loop, &ws_config, &handler, uplink, &uplink->ws);
 
-	if (r < 0) {
-		log_error("uplink: %s: %s", config->urls[bad], what);
-		return r;
-	}
-	r = websocket_new(uplink->loop, &ws_config, &ws_handler, uplink, &uplink->ws);
 	if (r < 0)
 		log_error("uplink: cannot set up TLS with %s%s%s: %s", config->ca_file,
 			  config->certificate_file ? " and " : "",
@@ -453,19 +451,22 @@ static int open_urls(struct uplink *uplink)
 	return r;
 }
 
-/* With its configuration, from nothing. */
+/* With its configuration, from nothing. The first attempt sets up TLS if nobody did before. */
 static int begin(struct uplink *uplink)
 {
 	const struct uplink_config *config = &uplink->config;
+	const char *what;
+	size_t bad;
 	int r;
 
 	route_init(&uplink->route, uplink->loop, config->proxy, config->no_proxy, on_found, uplink);
 	keepalive_init(&uplink->keepalive, uplink->loop, config->ping_interval_ms,
 		       config->ping_timeout_ms, on_ping, on_dead, uplink);
-	if (config->n_urls == 0)
-		return 0;
-	r = open_urls(uplink);
-	if (r == 0)
+	r = urls_init(&uplink->urls, config->urls, config->n_urls, config->backoff_min_ms,
+		      config->backoff_max_ms, &bad, &what);
+	if (r < 0)
+		log_error("uplink: %s: %s", config->urls[bad], what);
+	else if (config->n_urls > 0)
 		wait_for_retry(uplink);
 	return r;
 }
@@ -501,6 +502,8 @@ int uplink_new(struct loop *loop, const struct uplink_config *config,
 	loop_timer_init(loop, &uplink->stable_timer, on_stable, uplink);
 	loop_timer_init(loop, &uplink->goaway_timer, on_goaway_timer, uplink);
 	r = begin(uplink);
+	if (r == 0 && config->n_urls > 0)
+		r = open_websocket(uplink);
 	if (r < 0) {
 		uplink_free(uplink);
 		return r;
@@ -528,7 +531,6 @@ int uplink_configure(struct uplink *uplink, const struct uplink_config *config)
 	if (was_up)
 		uplink->handler.on_down(uplink->userdata);
 	uplink->config = *config;
-	uplink->urls.n = 0;
 	uplink->error[0] = '\0';
 	return begin(uplink);
 }

@@ -114,7 +114,8 @@ int uplink_new(struct loop *loop, const struct uplink_config *config,
 /* Drops what is open, without a callback. NULL is fine. */
 void uplink_free(struct uplink *uplink);
 /* Drops what is open, with on_down where it was up, and connects as config says; counters go on. From
- * the loop alone. Returns 0; or -errno with a line in the log, and there is no uplink then. */
+ * the loop alone. What TLS needs is read at the first attempt, or, where it cannot be, at the next.
+ * Returns 0; or -errno with a line in the log where a URL is none, and there is no uplink then. */
 int uplink_configure(struct uplink *uplink, const struct uplink_config *config);
 /* There is something to send. Cheap; may be called at any time. */
 void uplink_want_write(struct uplink *uplink);

@@ -123,13 +123,14 @@ static void on_closed_timer(void *userdata)
 	ws->handler.on_closed(ws->userdata, &ws->end);
 }
 
-/* libwebsockets drops the socket soon; what it still says of it no longer reaches us. */
-static void abandon(struct websocket *ws)
+/* libwebsockets drops the socket; what it still says of it no longer reaches us. when:
+ * LWS_TO_KILL_ASYNC for soon, LWS_TO_KILL_SYNC for at once, not from within its callbacks. */
+static void abandon(struct websocket *ws, int when)
 {
 	if (!ws->wsi)
 		return;
 	lws_set_opaque_user_data(ws->wsi, NULL);
-	lws_set_timeout(ws->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+	lws_set_timeout(ws->wsi, PENDING_TIMEOUT_USER_OK, when);
 	ws->wsi = NULL;
 }
 
@@ -137,7 +138,7 @@ static void on_deadline(void *userdata)
 {
 	struct websocket *ws = userdata;
 
-	abandon(ws);
+	abandon(ws, LWS_TO_KILL_ASYNC);
 	closed(ws);
 }
 
@@ -419,7 +420,9 @@ void websocket_free(struct websocket *ws)
 	diagnosis_cancel(ws->diagnosis);
 	forget_tcp(ws);
 	target_done(&ws->target);
-	abandon(ws);
+	/* At once, or the vhost would go later, and what comes after it would share its TLS context:
+	 * libwebsockets tells these apart by the names of the files, whatever is in them by now. */
+	abandon(ws, LWS_TO_KILL_SYNC);
 	lws_vhost_destroy(ws->vhost);
 	free(ws->rx);
 	free(ws);
@@ -558,7 +561,7 @@ void websocket_close(struct websocket *ws, unsigned code, const char *reason)
 		lws_callback_on_writable(ws->wsi);
 		return;
 	}
-	abandon(ws);
+	abandon(ws, LWS_TO_KILL_ASYNC);
 	closed(ws);
 }
 

@@ -74,7 +74,7 @@ struct websocket_target {
 /* Returns 0 and an object for websocket_free, or -errno. handler is copied, userdata not owned. */
 int websocket_new(struct loop *loop, const struct websocket_config *config,
 		  const struct websocket_handler *handler, void *userdata, struct websocket **ret);
-/* Drops the connection without a callback. NULL is fine. */
+/* Drops the connection without a callback; not from within one. NULL is fine. */
 void websocket_free(struct websocket *ws);
 
 /* Begins a connection; on_step or on_closed follows. There must be none. target's strings are

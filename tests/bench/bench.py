@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import statistics
 import struct
@@ -41,6 +42,8 @@ SETTLE_S = 0.5          # after the last advert was sent, until the client's CPU
 PATIENCE_S = 5.0        # for what is still to come after that
 LATE = 1.05             # a load that took that much longer than it should says nothing
 BATCH = 100             # sightings
+TLS_RECORD = 22         # bytes besides the content: TLS 1.3, with a tag of 16 bytes
+TLS_CONTENT = 4116      # bytes libwebsockets has TLS write at once, with websocket.c's RX_CHUNK
 
 
 class Case(NamedTuple):
@@ -191,8 +194,12 @@ class Bench:
                 agents.append(await self.agent(case))
             self._row(case, median(floors), median(agents))
         if self.batch_bytes:
-            print(f"on the wire: {statistics.mean(self.batch_bytes) / BATCH:.1f} bytes a sighting, "
-                  f"in {len(self.batch_bytes)} batches of {BATCH}")
+            frame = statistics.mean(self.batch_bytes)
+            tls13 = statistics.mean(n + math.ceil(n / TLS_CONTENT) * TLS_RECORD
+                                    for n in self.batch_bytes)
+            print(f"on the wire: {frame / BATCH:.1f} bytes a sighting as a WebSocket frame, "
+                  f"{tls13 / BATCH:.1f} with TLS 1.3, in {len(self.batch_bytes)} batches of "
+                  f"{BATCH}")
         else:
             self.failures.append(f"no batch of {BATCH} sightings")
 
