@@ -33,6 +33,8 @@ ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' \
 	$(shell pkg-config --cflags $(PACKAGES)) $(WARNINGS) $(HARDENING) $(SANITIZERS) $(CFLAGS)
 ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now $(SANITIZERS) $(LDFLAGS)
 LIBS := $(shell pkg-config --libs $(PACKAGES)) -lmbedtls -lmbedx509 -lmbedcrypto -lm
+# What libwebsockets is built on, if not on mbedTLS.
+LIBS += -Wl,--as-needed $(shell pkg-config --silence-errors --libs libssl libcrypto)
 
 PROGRAMS := $(BUILD)/blecon-hotspotd $(BUILD)/blecon-hotspotctl
 CTL_SOURCES := $(wildcard agent/ctl*.c)
@@ -89,13 +91,13 @@ $(BUILD)/tests/sim/%: $(BUILD)/tests/sim/%.o $(SIM_COMMON) $(SIM_OBJECTS)
 
 sim-tests: $(SIM_TESTS)
 
-# What the simulated radio needs on a kernel without Bluetooth: never sanitized.
-$(BUILD)/l2cap_preload.so: tests/lab/l2cap_preload.c Makefile
+# What the simulated radio needs on a kernel without Bluetooth, and a wrong clock: never sanitized.
+$(BUILD)/%_preload.so: tests/lab/%_preload.c Makefile
 	@mkdir -p $(@D)
 	$(call say,$(CC) $<) $(CC) -std=gnu11 -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) -shared -fPIC \
 		-o $@ $<
 
-lab-tools: $(BUILD)/l2cap_preload.so
+lab-tools: $(BUILD)/l2cap_preload.so $(BUILD)/clock_preload.so
 
 # The packages of tests/interop, as its lock file has them.
 NODE_MODULES := tests/interop/node_modules/.package-lock.json

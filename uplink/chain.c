@@ -244,13 +244,12 @@ static void check_pin(struct chain *chain, const mbedtls_x509_crt *crt)
 		 "the server's key is none of uplink.pins: it is %s, of %s", text, subject);
 }
 
-/* Whether the certificate is for that address. */
-static bool has_address(const mbedtls_x509_crt *crt, const char *host)
+bool chain_has_address(const mbedtls_x509_crt *crt, const char *address)
 {
 	uint8_t bytes[sizeof(struct in6_addr)];
-	size_t len = inet_pton(AF_INET, host, bytes) == 1 ? 4 : 16;
+	size_t len = inet_pton(AF_INET, address, bytes) == 1 ? 4 : 16;
 
-	if (len == 16 && inet_pton(AF_INET6, host, bytes) != 1)
+	if (len == 16 && inet_pton(AF_INET6, address, bytes) != 1)
 		return false;
 	for (const mbedtls_x509_sequence *s = &crt->subject_alt_names; s; s = s->next) {
 		if (s->buf.tag == SAN_ADDRESS && s->buf.len == len &&
@@ -277,7 +276,7 @@ int chain_on_certificate(void *userdata, mbedtls_x509_crt *crt, int depth, uint3
 			check_pin(chain, crt);
 		return chain->rank > 0 ? MBEDTLS_ERR_X509_FATAL_ERROR : 0;
 	}
-	if (depth == 0 && chain_is_address(chain->host) && !has_address(crt, chain->host))
+	if (depth == 0 && chain_is_address(chain->host) && !chain_has_address(crt, chain->host))
 		*flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
 	/* mbedTLS looks at this too, but only afterwards, where the certificate is not at hand. */
 	if (depth == 0 &&

@@ -32,3 +32,5 @@ int chain_on_certificate(void *chain, mbedtls_x509_crt *crt, int depth, uint32_t
 void chain_on_flags(struct chain *chain, uint32_t flags);
 /* Whether host is an IP address, no name. */
 bool chain_is_address(const char *host);
+/* Whether the certificate is for that address. */
+bool chain_has_address(const mbedtls_x509_crt *crt, const char *address);

@@ -6,17 +6,49 @@
 #include <stdio.h>
 #include <string.h>
 
+#if !defined(LWS_WITH_MBEDTLS)
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#endif
+
+#include "uplink/chain.h"
 #include "uplink/retry_after.h"
 
 #define CERTIFICATE_MAX 8192 /* bytes of a certificate in DER */
 #define HEADER_MAX	200 /* bytes of a header's value that are looked at */
 
+union info {
+	union lws_tls_cert_info_results results;
+	uint8_t room[sizeof(union lws_tls_cert_info_results) + CERTIFICATE_MAX];
+};
+
+bool server_has_address(struct lws *wsi, const char *address)
+{
+#if defined(LWS_WITH_MBEDTLS)
+	union info info = {0};
+	mbedtls_x509_crt crt;
+	bool has;
+
+	mbedtls_x509_crt_init(&crt);
+	has = lws_tls_peer_cert_info(wsi, LWS_TLS_CERT_INFO_DER_RAW, &info.results,
+				     CERTIFICATE_MAX) == 0 &&
+	      mbedtls_x509_crt_parse_der(&crt, (const uint8_t *)info.results.ns.name,
+					 (size_t)info.results.ns.len) == 0 &&
+	      chain_has_address(&crt, address);
+	mbedtls_x509_crt_free(&crt);
+#else
+	/* Version 4.1 does not give the certificate away. */
+	X509 *crt = SSL_get_peer_certificate(lws_get_ssl(wsi));
+	bool has = crt && X509_check_ip_asc(crt, address, 0) == 1;
+
+	X509_free(crt);
+#endif
+	return has;
+}
+
 int server_pin(struct lws *wsi, struct pin *ret)
 {
-	union {
-		union lws_tls_cert_info_results results;
-		uint8_t room[sizeof(union lws_tls_cert_info_results) + CERTIFICATE_MAX];
-	} info = {0};
+	union info info = {0};
 	/* What they call the opaque key is the SubjectPublicKeyInfo with OpenSSL alone. */
 #if defined(LWS_WITH_MBEDTLS)
 	int r = lws_tls_peer_cert_info(wsi, LWS_TLS_CERT_INFO_DER_RAW, &info.results,

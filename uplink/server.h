@@ -3,6 +3,7 @@
  * upgrade. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,8 @@ struct lws;
 
 /* The pin of the key the server has shown. After TLS. Returns 0 or -errno. */
 int server_pin(struct lws *wsi, struct pin *ret);
+/* Whether the server's certificate is for that IP address. After TLS. */
+bool server_has_address(struct lws *wsi, const char *address);
 /* Until when the server's certificate is valid, Unix time; 0 where not known. After TLS. */
 int64_t server_certificate_end(struct lws *wsi);
 /* The server's answer to the upgrade, where it came and was no: fills in ret's status and

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "uplink/chain.h"
+
 static bool copy(const char *text, const char **ret)
 {
 	*ret = text ? strdup(text) : NULL;
@@ -41,6 +43,15 @@ void target_done(struct websocket_target *target)
 	drop(target->proxy_credentials);
 	drop(target->bearer_token);
 	*target = (struct websocket_target){0};
+}
+
+bool target_address(const struct websocket_target *target, char *ret, size_t size)
+{
+	bool v6 = *target->authority == '[';
+	const char *end = strrchr(target->authority, v6 ? ']' : ':');
+
+	snprintf(ret, size, "%.*s", (int)(end - target->authority - v6), target->authority + v6);
+	return chain_is_address(ret);
 }
 
 uint16_t target_host(const struct websocket_target *target, char *ret, size_t size)

@@ -102,6 +102,7 @@ static void failed(struct uplink *uplink, const struct websocket_end *end, bool 
 	snprintf(uplink->url->error, sizeof(uplink->url->error), "%s", uplink->error);
 	url_failed(uplink->url, now_ms, hopeless, end ? end->retry_after_s * 1000 : 0,
 		   random_word());
+	/* After that, or its own wait could be the shorter one, and the order not count. */
 	if (dropped)
 		urls_disperse(&uplink->urls, now_ms, random_word());
 	wait_ms = wait_for_retry(uplink);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libwebsockets.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -253,15 +254,11 @@ static void peer_closes(struct websocket *ws, const uint8_t *in, size_t len)
 		settle(ws, true, 1005, "", 0); /* no code: RFC 6455, section 7.4.1 */
 }
 
-/* TLS is up, and nothing has been said yet: the last moment to leave. Returns -1 to. */
 static int check_pin(struct websocket *ws, struct lws *wsi)
 {
 	char text[PIN_TEXT], reason[WEBSOCKET_REASON];
 	struct pin pin;
 
-	ws->certificate_end = server_certificate_end(wsi);
-	if (ws->config.n_pins == 0)
-		return 0;
 	if (server_pin(wsi, &pin) < 0) {
 		settle_text(ws, "the server's key cannot be told, so it is none of uplink.pins");
 		return -1;
@@ -272,6 +269,21 @@ static int check_pin(struct websocket *ws, struct lws *wsi)
 	snprintf(reason, sizeof(reason), "the server's key is none of uplink.pins: it is %s", text);
 	settle_text(ws, reason);
 	return -1;
+}
+
+/* TLS is up, and nothing has been said yet: the last moment to leave. Returns -1 to. */
+static int check_server(struct websocket *ws, struct lws *wsi)
+{
+	char address[INET6_ADDRSTRLEN];
+
+	ws->certificate_end = server_certificate_end(wsi);
+	if (ws->config.n_pins > 0)
+		return check_pin(ws, wsi);
+	/* What is wrong is then found by diagnosis. */
+	if (target_address(&ws->target, address, sizeof(address)) &&
+	    !server_has_address(wsi, address))
+		return -1;
+	return 0;
 }
 
 static int add_token(struct websocket *ws, struct lws *wsi, uint8_t **p, size_t len)
@@ -299,7 +311,7 @@ static int add_token(struct websocket *ws, struct lws *wsi, uint8_t **p, size_t 
 /* The upgrade request is about to be sent. */
 static int on_request(struct websocket *ws, struct lws *wsi, uint8_t **p, size_t len)
 {
-	if (ws->settled || check_pin(ws, wsi) < 0)
+	if (ws->settled || check_server(ws, wsi) < 0)
 		return -1;
 	came_to(ws, WEBSOCKET_STEP_UPGRADE);
 	return add_token(ws, wsi, p, len);
@@ -474,8 +486,12 @@ static int set_proxy(struct websocket *ws, const struct websocket_target *target
 static unsigned tls_flags(const struct websocket *ws)
 {
 	unsigned flags = LCCSCF_USE_SSL | LCCSCF_HTTP_NO_FOLLOW_REDIRECT;
+	char address[INET6_ADDRSTRLEN];
 
-	/* A pinned key says all; check_pin looks at it before anything is sent. */
+	/* libwebsockets cuts one of IPv6 at its first colon, and on mbedTLS knows names alone. */
+	if (target_address(&ws->target, address, sizeof(address)))
+		flags |= LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK;
+	/* A pinned key says all. check_server looks at either before anything is sent. */
 	if (ws->config.n_pins > 0)
 		flags |= LCCSCF_ALLOW_SELFSIGNED | LCCSCF_ALLOW_INSECURE | LCCSCF_ALLOW_EXPIRED |
 			 LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK;

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,6 +122,12 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """The cloud of a test is not behind the proxy of whoever runs it."""
+    return {name: value for name, value in environment.items()
+            if not name.lower().endswith("_proxy")}
+
+
 class Agent:
     """One blecon-hotspotd in a directory of its own."""
 
@@ -149,7 +155,7 @@ class Agent:
             self.process = subprocess.Popen(
                 [DAEMON, "--foreground", "--log-level", "debug", "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, **self.environment}, preexec_fn=self.prepare)
+                env={**without_proxy(os.environ), **self.environment}, preexec_fn=self.prepare)
         while self.process.poll() is None and not await self._answers():
             await asyncio.sleep(0.02)
         assert self.process.poll() is None, self.log

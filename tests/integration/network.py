@@ -5,6 +5,9 @@
         lab.agent.prepare = network.enter_hub(lab.agent.prepare)
         await network.drop()        # from now on nothing passes, and nobody is told
 
+Files of the hub's own in place of the system's, a NameServer at its cloud's, and addresses of IPv6
+that lead nowhere are for what is found by name.
+
 A Network ends with the test process, however that ends: nothing but processes holds it.
 """
 
@@ -16,15 +19,19 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from private_bus import die_with
 
+CLONE_NEWNS = 0x20000
 CLONE_NEWNET = 0x40000000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 RESET = struct.pack("ii", 1, 0)     # SO_LINGER: close() sends RST
 
 HUB_ADDRESS, CLOUD_ADDRESS = "10.77.0.2", "10.77.1.2"
+NOWHERE6 = "fd77:9::2"              # the hub has a way there, and the router drops what takes it
 SET_UP = """
 in_hub() {{ nsenter --net=/proc/{hub}/ns/net "$@"; }}
 in_router() {{ nsenter --net=/proc/{router}/ns/net "$@"; }}
@@ -39,6 +46,10 @@ in_hub ip address add 10.77.0.2/24 dev eth0
 in_hub ip link set eth0 up
 in_hub ip link set lo up
 in_hub ip route add default via 10.77.0.1
+in_router ip -6 address add fd77::1/64 dev to-hub nodad
+in_hub ip -6 address add fd77::2/64 dev eth0 nodad
+in_hub ip -6 route add default via fd77::1
+in_router ip -6 route add blackhole fd77:9::/64
 in_cloud ip address add 10.77.1.2/24 dev eth0
 in_cloud ip link set eth0 up
 in_cloud ip link set lo up
@@ -61,6 +72,28 @@ def listen_in(pid: int, address: str) -> socket.socket:
     """A socket of that network, made in a thread that is to end."""
     enter(pid)
     return socket.create_server((address, 0))
+
+
+def bind_in(pid: int, address: str, port: int) -> socket.socket:
+    """The same, for datagrams."""
+    enter(pid)
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind((address, port))
+    return sock
+
+
+def replace(files: Mapping[str, Path]) -> None:
+    """Have this process alone see other files in these places. OSError if that may not be."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def check(result: int) -> None:
+        if result < 0:
+            raise OSError(ctypes.get_errno(), "cannot replace a file")
+    check(libc.unshare(CLONE_NEWNS))
+    check(libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None))
+    for place, path in files.items():
+        check(libc.mount(os.fsencode(path), place.encode(), None, ctypes.c_ulong(MS_BIND), None))
 
 
 class Network:
@@ -92,16 +125,28 @@ class Network:
 
     async def listen(self) -> socket.socket:
         """A socket that listens where the cloud is."""
-        with ThreadPoolExecutor(1) as executor:
-            return await asyncio.get_running_loop().run_in_executor(
-                executor, listen_in, self._cloud, CLOUD_ADDRESS)
+        return await self._there(listen_in, self._cloud, CLOUD_ADDRESS)
 
-    def enter_hub(self, prepare: Callable[[], None]) -> Callable[[], None]:
-        """A preexec function: that of before, and the program runs where the hub is."""
+    async def bind(self, port: int) -> socket.socket:
+        """A socket for datagrams where the cloud is."""
+        return await self._there(bind_in, self._cloud, CLOUD_ADDRESS, port)
+
+    def enter_hub(self, prepare: Callable[[], None],
+                  files: Mapping[str, Path] | None = None) -> Callable[[], None]:
+        """A preexec function: that of before, and the program runs where the hub is.
+
+        files: what the program sees in these places, besides.
+        """
         def prepare_in_hub() -> None:
             prepare()
             enter(self._hub)
+            replace(files or {})
         return prepare_in_hub
+
+    @staticmethod
+    async def _there(make: Callable[..., socket.socket], *arguments: object) -> socket.socket:
+        with ThreadPoolExecutor(1) as executor:
+            return await asyncio.get_running_loop().run_in_executor(executor, make, *arguments)
 
     async def _hold(self) -> int:
         """A process with a network of its own."""
@@ -124,6 +169,48 @@ class Network:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
         out, _ = await process.communicate()
         assert process.returncode == 0, out.decode()
+
+
+class NameServer(asyncio.DatagramProtocol):
+    """DNS for a few names (RFC 1035, section 4): A and AAAA, no other name exists."""
+
+    def __init__(self, names: Mapping[str, list[str]]) -> None:
+        self.names = names                  # of their addresses
+        self.queries = 0
+        self._transport: asyncio.DatagramTransport
+
+    @classmethod
+    async def at(cls, sock: socket.socket, names: Mapping[str, list[str]]) -> NameServer:
+        """One that answers at this socket until the loop ends."""
+        _, server = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: cls(names), sock=sock)
+        return server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport         # type: ignore[assignment]
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.queries += 1
+        self._transport.sendto(self.answer(data), addr)
+
+    def answer(self, query: bytes) -> bytes:
+        """To a query with one question."""
+        labels, at = [], 12
+        while query[at]:
+            labels.append(query[at + 1:at + 1 + query[at]].decode())
+            at += 1 + query[at]
+        kind, = struct.unpack_from(">H", query, at + 1)
+        addresses = self.names.get(".".join(labels).lower())
+        family = {1: socket.AF_INET, 28: socket.AF_INET6}.get(kind)
+        data = [socket.inet_pton(family, a) for a in addresses or []
+                if family and (":" in a) == (family == socket.AF_INET6)]
+        head = query[:2] + struct.pack(">5H", 0x8580 | (3 if addresses is None else 0), 1,
+                                       len(data), 0, 0)
+        return head + query[12:at + 5] + b"".join(
+            struct.pack(">3HIH", 0xC00C, kind, 1, 0, len(d)) + d for d in data)
+
+    def close(self) -> None:
+        self._transport.close()
 
 
 class Switch:

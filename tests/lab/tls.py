@@ -7,6 +7,8 @@ As a program, `tls.py DIRECTORY [HOST…]` makes ca.pem, server.pem and server.k
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 import os
 import sys
@@ -18,7 +20,8 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding, NoEncryption, PrivateFormat, PublicFormat)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 HOSTS = ("localhost", "127.0.0.1")
@@ -40,16 +43,23 @@ class Ca(NamedTuple):
     key: ec.EllipticCurvePrivateKey
 
 
-def make_ca(directory: Path, name: str = "ca") -> Ca:
-    """Make a CA, valid for ten years. Its key is kept in memory only."""
+def make_ca(directory: Path, name: str = "ca", parent: Ca | None = None,
+            not_before: datetime | None = None, not_after: datetime | None = None) -> Ca:
+    """Make a CA, by itself or by a parent that is; valid for ten years unless told.
+
+    Its key is kept in memory only.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name(f"Lab {name}")
+    issuer, issuer_key = (parent.certificate.subject, parent.key) if parent else (subject, key)
     now = datetime.now(timezone.utc)
     certificate = (
-        _builder(subject, subject, key.public_key(), now - DAY, now + 3650 * DAY, key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        _builder(subject, issuer, key.public_key(), not_before or now - DAY,
+                 not_after or now + 3650 * DAY, issuer_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0 if parent else 1),
+                       critical=True)
         .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
-        .sign(key, SHA256()))
+        .sign(issuer_key, SHA256()))
     path = directory / f"{name}.pem"
     path.write_bytes(certificate.public_bytes(Encoding.PEM))
     return Ca(path, certificate, key)
@@ -76,11 +86,7 @@ def make_server_cert(directory: Path, hosts: Iterable[str] = HOSTS,
         .add_extension(x509.SubjectAlternativeName([_general_name(h) for h in hosts]),
                        critical=False)
         .sign(ca.key, SHA256()))
-    pair = Pair(directory / f"{name}.pem", directory / f"{name}.key")
-    pair.cert.write_bytes(certificate.public_bytes(Encoding.PEM))
-    with open(os.open(pair.key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return pair
+    return _write(directory, name, certificate, key)
 
 
 def make_expired_cert(directory: Path, ca: Ca) -> Pair:
@@ -103,6 +109,35 @@ def make_wrong_host_cert(directory: Path, ca: Ca) -> Pair:
 def make_other_ca_cert(directory: Path) -> Pair:
     """Like make_server_cert, but by a CA that nobody trusts."""
     return make_server_cert(directory, ca=make_ca(directory, "other-ca"), name="other-ca-server")
+
+
+def make_chain(directory: Path, ca: Ca, expired: bool = False) -> Pair:
+    """Like make_server_cert, by a CA between, which comes along, or whose time is over."""
+    now = datetime.now(timezone.utc)
+    between = make_ca(directory, "intermediate", ca, now - 30 * DAY if expired else None,
+                      now - DAY if expired else None)
+    pair = make_server_cert(directory, ca=between, name="chain")
+    pair.cert.write_bytes(pair.cert.read_bytes() + between.cert.read_bytes())
+    return pair
+
+
+def make_self_signed(directory: Path) -> Pair:
+    """For the lab's hosts, by nobody but its own key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = _name(HOSTS[0]), datetime.now(timezone.utc)
+    certificate = (
+        _builder(name, name, key.public_key(), now - DAY, now + 365 * DAY, key.public_key())
+        .add_extension(x509.SubjectAlternativeName([_general_name(h) for h in HOSTS]),
+                       critical=False)
+        .sign(key, SHA256()))
+    return _write(directory, "self-signed", certificate, key)
+
+
+def pin_of(pair: Pair) -> str:
+    """The pin of its key, as uplink.pins has it."""
+    public_key = x509.load_pem_x509_certificate(pair.cert.read_bytes()).public_key()
+    der = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return "sha256//" + base64.b64encode(hashlib.sha256(der).digest()).decode()
 
 
 def sign_request(path: Path, csr: bytes, ca: Ca, not_before: datetime | None = None,
@@ -136,6 +171,15 @@ def _client_cert(path: Path, subject: x509.Name, key: ec.EllipticCurvePublicKey,
         .sign(ca.key, SHA256()))
     path.write_bytes(certificate.public_bytes(Encoding.PEM))
     return path
+
+
+def _write(directory: Path, name: str, certificate: x509.Certificate,
+           key: ec.EllipticCurvePrivateKey) -> Pair:
+    pair = Pair(directory / f"{name}.pem", directory / f"{name}.key")
+    pair.cert.write_bytes(certificate.public_bytes(Encoding.PEM))
+    with open(os.open(pair.key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return pair
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey,
