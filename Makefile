@@ -3,6 +3,7 @@
 #   make            the daemon and its control program, in build/
 #   make demo       the whole thing running here, with a simulated radio and cloud
 #   make check      unit tests, simulations, integration tests; make test: also real BlueZ in QEMU
+#   make mbedtls-test   the tests of the way to the cloud, with libwebsockets on mbedTLS
 #   make lint fuzz bench install clean
 #
 # SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too. V=1 shows commands.
@@ -49,7 +50,7 @@ SIM_COMMON := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/sim_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
-SHELL_FILES = .ci/run packaging/install-deps tests/vm/run tests/vm/init
+SHELL_FILES = .ci/run packaging/install-deps tests/mbedtls/build tests/vm/run tests/vm/init
 
 all: $(PROGRAMS)
 
@@ -79,7 +80,7 @@ unit-tests: $(UNIT_TESTS)
 # The agent in virtual time: all of it but what touches the world, with the clock, the chance and the
 # network of tests/sim.
 SIM_REPLACED := agent/loop agent/lws_log agent/status_socket \
-	uplink/websocket uplink/server uplink/resolver uplink/diagnosis
+	uplink/websocket uplink/server uplink/tls uplink/resolver uplink/diagnosis
 SIM_OBJECTS := $(filter-out $(SIM_REPLACED:%=$(BUILD)/%.o),\
 	$(filter $(BUILD)/agent/% $(BUILD)/uplink/% $(BUILD)/ble/advert.o,$(OBJECTS)))
 SIM_WRAPPED := util_now_ms util_now_us util_random util_random_below log_write identity_sign \
@@ -121,6 +122,17 @@ test:
 	packaging/install-deps build lab test interop vm
 	$(MAKE) all unit-tests sim-tests lab-tools node-modules
 	$(PYTHON) tests/run.py --programs $(BUILD) unit sim lab integration interop vm
+
+# With libwebsockets on mbedTLS, as on OpenWrt: what has to do with it.
+MBEDTLS := $(CURDIR)/build/mbedtls
+mbedtls-test:
+	packaging/install-deps build lab test mbedtls
+	tests/mbedtls/build $(MBEDTLS)
+	PKG_CONFIG_PATH=$(MBEDTLS)/lib/pkgconfig $(MAKE) KIND=$(KIND)-mbedtls \
+		CFLAGS='$(CFLAGS) -I$(MBEDTLS)/include' \
+		LDFLAGS='$(LDFLAGS) -L$(MBEDTLS)/lib -Wl,-rpath,$(MBEDTLS)/lib' \
+		all unit-tests lab-tools
+	$(PYTHON) tests/run.py --programs build/$(KIND)-mbedtls unit uplink
 
 lint:
 	packaging/install-deps build test lint
@@ -168,5 +180,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit-tests sim-tests lab-tools node-modules demo check test lint fuzz bench install clean
+.PHONY: all unit-tests sim-tests lab-tools node-modules demo check test mbedtls-test lint fuzz bench install clean
 .SECONDARY:

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs groups of tests and ends with how many passed, failed and were skipped.
 
-    run.py --programs build/cc [unit] [sim] [lab] [integration] [interop] [vm]
+    run.py --programs build/cc [unit] [sim] [lab] [integration] [uplink] [interop] [vm]
 
-Each group is a folder beside this file. A group that ran no test has failed.
+Each group is a folder beside this file; uplink is those of integration that another library for
+WebSockets or TLS may fail. A group that ran no test has failed.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+UPLINK = ["auth", "config", "endpoints", "goaway", "infrastructure", "library", "liveness", "proxy",
+          "recovery", "relay", "reload", "reload_revert", "resume", "status", "tls", "traffic"]
 
 
 class Count(NamedTuple):
@@ -42,10 +46,12 @@ def read_report(path: Path) -> Count:
     return Count(len(cases) - failed - skipped, failed, skipped)
 
 
-def run(command: list[str | Path], report: Path, **environment: str) -> Count:
-    """Run something that writes a JUnit report."""
+def run(command: list[str | Path], report: Path, out: IO[str] | None = None,
+        **environment: str) -> Count:
+    """Run something that writes a JUnit report; what it says goes to out, or where ours goes."""
     report.unlink(missing_ok=True)
-    code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment},
+    code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, stdout=out,
+                          stderr=subprocess.STDOUT if out else None,
                           stdin=subprocess.DEVNULL).returncode
     count = read_report(report)
     if code != 0 and count.failed == 0:
@@ -58,23 +64,33 @@ def run(command: list[str | Path], report: Path, **environment: str) -> Count:
 
 
 def run_cmocka(folder: str, programs: Path, reports: Path) -> Count:
-    """Each cmocka program; those that cmocka wrote no report for have crashed."""
+    """Each cmocka program, one on each core; those that wrote no report have crashed."""
+    def run_one(source: Path) -> tuple[str, Count]:
+        report, output = reports / f"{source.stem}.xml", reports / f"{source.stem}.out"
+        with open(output, "w+", errors="replace") as out:
+            count = run([programs / "tests" / folder / source.stem], report, out,
+                        CMOCKA_MESSAGE_OUTPUT="XML", CMOCKA_XML_FILE=str(report))
+            out.seek(0)
+            return out.read(), count
+
     total = Count()
     sources = sorted((ROOT / "tests" / folder).glob("test_*.c"))
-    for source in sources:
-        program = programs / "tests" / folder / source.stem
-        report = reports / f"{source.stem}.xml"
-        count = run([program], report, CMOCKA_MESSAGE_OUTPUT="XML", CMOCKA_XML_FILE=str(report))
-        print(f"{source.stem}: {count.passed} passed" +
-              (f", {count.failed} failed, see {report}" if count.failed else ""))
-        total += count
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for source, (output, count) in zip(sources, pool.map(run_one, sources)):
+            print(output, end="")
+            print(f"{source.stem}: {count.passed} passed" +
+                  (f", {count.failed} failed" if count.failed else ""), flush=True)
+            total += count
     return total if sources else Count(failed=1)
 
 
-def run_pytest(folder: str, programs: Path, reports: Path) -> Count:
-    report = reports / f"{folder}.xml"
+def run_pytest(group: str, programs: Path, reports: Path) -> Count:
+    report = reports / f"{group}.xml"
+    tests = [ROOT / "tests" / group]
+    if group == "uplink":
+        tests = [ROOT / f"tests/integration/test_{name}.py" for name in UPLINK]
     return run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5",
-                f"--junitxml={report}", ROOT / "tests" / folder], report, PROGRAMS=str(programs))
+                f"--junitxml={report}", *tests], report, PROGRAMS=str(programs))
 
 
 def run_vm(programs: Path, reports: Path) -> Count:
@@ -91,7 +107,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", type=Path, required=True, help="where they were built")
     parser.add_argument("groups", nargs="+",
-                        choices=["unit", "sim", "lab", "integration", "interop", "vm"])
+                        choices=["unit", "sim", "lab", "integration", "uplink", "interop",
+                                 "vm"])
     args = parser.parse_args()
     programs = ROOT / args.programs
     reports = programs / "reports"

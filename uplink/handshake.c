@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include <libwebsockets.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/version.h>
 #include <psa/crypto.h>
@@ -163,6 +164,10 @@ static int configure(struct handshake *h)
 		return r;
 #if MBEDTLS_VERSION_MAJOR >= 3
 	mbedtls_ssl_conf_min_tls_version(&h->conf, MBEDTLS_SSL_VERSION_TLS1_2);
+#ifdef LWS_WITH_MBEDTLS
+	/* No more than libwebsockets makes of it. */
+	mbedtls_ssl_conf_max_tls_version(&h->conf, MBEDTLS_SSL_VERSION_TLS1_2);
+#endif
 #else
 	mbedtls_ssl_conf_min_version(&h->conf, MBEDTLS_SSL_MAJOR_VERSION_3,
 				     MBEDTLS_SSL_MINOR_VERSION_3);
@@ -291,7 +296,10 @@ static const struct {
 
 static void version_text(char ret_text[HANDSHAKE_TEXT])
 {
-#ifdef MBEDTLS_SSL_PROTO_TLS1_3
+#ifdef LWS_WITH_MBEDTLS
+	snprintf(ret_text, HANDSHAKE_TEXT,
+		 "TLS: the server does not speak TLS 1.2, and libwebsockets with mbedTLS no other");
+#elif defined(MBEDTLS_SSL_PROTO_TLS1_3)
 	snprintf(ret_text, HANDSHAKE_TEXT, "TLS: the server does not speak TLS 1.2 or later");
 #else
 	/* libwebsockets may be on a library that speaks it. */

@@ -5,6 +5,7 @@
 #include <libwebsockets.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #if !defined(LWS_WITH_MBEDTLS)
 #include <openssl/ssl.h>
@@ -14,7 +15,7 @@
 #include "uplink/chain.h"
 #include "uplink/retry_after.h"
 
-#define CERTIFICATE_MAX 8192 /* bytes of a certificate in DER */
+#define CERTIFICATE_MAX 16384 /* bytes of a certificate in DER */
 #define HEADER_MAX	200 /* bytes of a header's value that are looked at */
 
 union info {
@@ -22,19 +23,34 @@ union info {
 	uint8_t room[sizeof(union lws_tls_cert_info_results) + CERTIFICATE_MAX];
 };
 
+#if defined(LWS_WITH_MBEDTLS)
+/* Returns whether ret has it; mbedtls_x509_crt_free in any case. */
+static bool read_certificate(struct lws *wsi, mbedtls_x509_crt *ret)
+{
+	union info info = {0};
+
+	mbedtls_x509_crt_init(ret);
+	return lws_tls_peer_cert_info(wsi, LWS_TLS_CERT_INFO_DER_RAW, &info.results,
+				      CERTIFICATE_MAX) == 0 &&
+	       mbedtls_x509_crt_parse_der(ret, (const uint8_t *)info.results.ns.name,
+					  (size_t)info.results.ns.len) == 0;
+}
+#endif
+
+bool server_is_verified(struct lws *wsi)
+{
+	union lws_tls_cert_info_results results = {0};
+
+	return lws_tls_peer_cert_info(wsi, LWS_TLS_CERT_INFO_VERIFIED, &results, 0) == 0 &&
+	       results.verified;
+}
+
 bool server_has_address(struct lws *wsi, const char *address)
 {
 #if defined(LWS_WITH_MBEDTLS)
-	union info info = {0};
 	mbedtls_x509_crt crt;
-	bool has;
+	bool has = read_certificate(wsi, &crt) && chain_has_address(&crt, address);
 
-	mbedtls_x509_crt_init(&crt);
-	has = lws_tls_peer_cert_info(wsi, LWS_TLS_CERT_INFO_DER_RAW, &info.results,
-				     CERTIFICATE_MAX) == 0 &&
-	      mbedtls_x509_crt_parse_der(&crt, (const uint8_t *)info.results.ns.name,
-					 (size_t)info.results.ns.len) == 0 &&
-	      chain_has_address(&crt, address);
 	mbedtls_x509_crt_free(&crt);
 #else
 	/* Version 4.1 does not give the certificate away. */
@@ -70,11 +86,29 @@ int server_pin(struct lws *wsi, struct pin *ret)
 
 int64_t server_certificate_end(struct lws *wsi)
 {
-	union lws_tls_cert_info_results results = {0};
+	/* What libwebsockets makes of it is in local time, and a day early. */
+	struct tm tm = {0};
+#if defined(LWS_WITH_MBEDTLS)
+	mbedtls_x509_crt crt;
+	bool known = read_certificate(wsi, &crt);
 
-	if (lws_tls_peer_cert_info(wsi, LWS_TLS_CERT_INFO_VALIDITY_TO, &results, 0) != 0)
-		return 0;
-	return (int64_t)results.time;
+	if (known)
+		tm = (struct tm){
+			.tm_year = crt.valid_to.year - 1900,
+			.tm_mon = crt.valid_to.mon - 1,
+			.tm_mday = crt.valid_to.day,
+			.tm_hour = crt.valid_to.hour,
+			.tm_min = crt.valid_to.min,
+			.tm_sec = crt.valid_to.sec,
+		};
+	mbedtls_x509_crt_free(&crt);
+#else
+	X509 *crt = SSL_get_peer_certificate(lws_get_ssl(wsi));
+	bool known = crt && ASN1_TIME_to_tm(X509_get0_notAfter(crt), &tm) == 1;
+
+	X509_free(crt);
+#endif
+	return known ? (int64_t)timegm(&tm) : 0;
 }
 
 static bool header(struct lws *wsi, char ret[HEADER_MAX], enum lws_token_indexes token)

