@@ -84,9 +84,7 @@ async def test_first_is_dead(directory):
 async def test_back_to_the_first(directory):
     """A connection that is up stays; when it drops, the first that works again comes first."""
     first_port = free_port()
-    # All waits are of the same length, so that it is not the longer one that decides.
-    async with lab_with_urls(directory, [first_port, "cloud"], backoff_min_ms=1000,
-                             backoff_max_s=1) as lab:
+    async with lab_with_urls(directory, [first_port, "cloud"]) as lab:
         second = lab.cloud
         first = Cloud(*lab.pair, port=first_port, cluster=second)
         await lab.agent.start()
