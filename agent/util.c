@@ -116,15 +116,12 @@ int util_open_regular(const char *path, int flags, struct stat *ret)
 	return TAKE_FD(fd);
 }
 
-ssize_t util_read_fd(int fd, size_t max, char **ret)
+ssize_t util_read(int fd, void *buf, size_t size)
 {
-	_cleanup_free_ char *buf = malloc(max + 2);
 	size_t len = 0;
 
-	if (!buf)
-		return -ENOMEM;
-	while (len <= max) {
-		ssize_t n = read(fd, buf + len, max + 1 - len);
+	while (len < size) {
+		ssize_t n = read(fd, (char *)buf + len, size - len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -134,11 +131,24 @@ ssize_t util_read_fd(int fd, size_t max, char **ret)
 			break;
 		len += (size_t)n;
 	}
-	if (len > max)
+	return (ssize_t)len;
+}
+
+ssize_t util_read_fd(int fd, size_t max, char **ret)
+{
+	_cleanup_free_ char *buf = malloc(max + 2);
+	ssize_t len;
+
+	if (!buf)
+		return -ENOMEM;
+	len = util_read(fd, buf, max + 1);
+	if (len < 0)
+		return len;
+	if ((size_t)len > max)
 		return -EFBIG;
 	buf[len] = '\0';
 	*ret = TAKE_PTR(buf);
-	return (ssize_t)len;
+	return len;
 }
 
 static int write_all(int fd, const uint8_t *p, size_t len)

@@ -63,6 +63,8 @@ bool util_is_utf8(const void *text, size_t len);
 /* Opens for reading only what is a regular file. flags: O_NOFOLLOW, or 0 to follow links. Returns
  * an fd, or -errno; -EPERM for what is no regular file. */
 int util_open_regular(const char *path, int flags, struct stat *ret);
+/* Fills buf, as far as the file goes. Returns the length or -errno. */
+ssize_t util_read(int fd, void *buf, size_t size);
 /* Reads the whole file into a new NUL-terminated buffer, at most max bytes (-EFBIG). The caller
  * frees *ret. Returns its length or -errno. */
 ssize_t util_read_fd(int fd, size_t max, char **ret);

@@ -38,25 +38,6 @@ static int open_file(const char *path, char *error)
 	return TAKE_FD(fd);
 }
 
-/* Fills buf as far as the file goes. Not util_read_fd, which leaves what it read in freed memory. */
-static ssize_t read_whole(int fd, char *buf, size_t size)
-{
-	size_t len = 0;
-
-	while (len < size) {
-		ssize_t n = read(fd, buf + len, size - len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		len += (size_t)n;
-	}
-	return (ssize_t)len;
-}
-
 static size_t without_line_end(const char *buf, size_t len)
 {
 	if (len > 0 && buf[len - 1] == '\n')
@@ -100,7 +81,8 @@ int token_read(const char *path, char ret[TOKEN_MAX + 1], char ret_error[TOKEN_E
 
 	if (fd < 0)
 		return fd;
-	n = read_whole(fd, buf, FILE_MAX + 1);
+	/* Not into memory that is freed, and not wiped. */
+	n = util_read(fd, buf, FILE_MAX + 1);
 	if (n < 0)
 		return refuse(ret_error, (int)n, path, strerror((int)-n));
 	buf[n] = '\0';

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/common.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -86,4 +87,16 @@ size_t room_of(uint64_t number)
 	uint8_t data[FLOW_FRAME_MAX];
 
 	return (make_frame(number, data) + FRAME_HEAD) & ~(size_t)1;
+}
+
+unsigned open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
 }

@@ -28,3 +28,6 @@ int push_down(struct flow *flow, uint64_t seq);
 /* Bytes it takes there. */
 #define FRAME_HEAD 4
 size_t room_of(uint64_t number);
+
+/* Of this process, the same number more each time. */
+unsigned open_descriptors(void);

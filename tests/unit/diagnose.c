@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/diagnose.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +8,7 @@
 #include <cmocka.h>
 
 #include "agent/loop.h"
+#include "tests/unit/common.h"
 
 struct run {
 	struct loop *loop;
@@ -18,18 +18,6 @@ struct run {
 };
 
 static char text[DIAGNOSIS_TEXT];
-
-static unsigned open_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
 
 static void on_done(void *userdata, const char *result)
 {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "uplink/resolver.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <libwebsockets.h>
 #include <setjmp.h>
@@ -15,6 +14,7 @@
 
 #include "agent/loop.h"
 #include "agent/util.h"
+#include "tests/unit/common.h"
 
 #define DEADLINE_MS 60000 /* a name server that does not answer takes its time */
 
@@ -62,18 +62,6 @@ static void teardown(struct fixture *f)
 	/* No child is left, not even as a zombie. */
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
-}
-
-static unsigned open_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
 }
 
 static const struct resolver_result *resolve(struct fixture *f, const char *host)

@@ -17,6 +17,7 @@
 #include "agent/loop.h"
 #include "agent/util.h"
 #include "tests/unit/certificates.h"
+#include "tests/unit/common.h"
 #include "tests/unit/ending_cloud.h"
 #include "uplink/pin.h"
 
@@ -54,18 +55,6 @@ struct fixture {
 	bool stopped;
 	struct usage first; /* after the warm-up */
 };
-
-static unsigned count_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
 
 /* Processes whose parent is this one, zombies too. */
 static unsigned count_children(void)
@@ -106,7 +95,7 @@ static long rss_kb(void)
 static struct usage look(void)
 {
 	return (struct usage){
-		.descriptors = count_descriptors(),
+		.descriptors = open_descriptors(),
 		.children = count_children(),
 		.rss_kb = rss_kb(),
 	};
@@ -262,7 +251,7 @@ static void reconnect(struct fixture *f, const struct uplink_config *config, uns
 	*f = (struct fixture){.wanted = times};
 	assert_int_equal(loop_new(&f->loop), 0);
 	/* libwebsockets 4.3 itself leaves one behind, at the end of the loop. */
-	before = count_descriptors();
+	before = open_descriptors();
 	loop_timer_init(f->loop, &f->deadline, on_deadline, f);
 	loop_timer_init(f->loop, &f->settle, on_settle, f);
 	loop_timer_start(&f->deadline, DEADLINE_MS);
@@ -273,7 +262,7 @@ static void reconnect(struct fixture *f, const struct uplink_config *config, uns
 	loop_timer_stop(&f->deadline);
 	loop_timer_stop(&f->settle);
 	uplink_free(f->uplink);
-	assert_int_equal(count_descriptors(), before);
+	assert_int_equal(open_descriptors(), before);
 	loop_free(f->loop);
 	assert_int_equal(count_children(), 1);
 }
