@@ -150,11 +150,12 @@ static unsigned parse_status(const uint8_t *line, size_t len, char ret_reason[RE
 
 static void finish_refused(struct diagnosis *d, unsigned status, const char *reason)
 {
+	bool unknown = status == 407 || status == 401; /* of a wrong password with tinyproxy */
 	const char *hint = "";
 
-	if (status == 407 && d->target.proxy_credentials)
+	if (unknown && d->target.proxy_credentials)
 		hint = ": check the user and password of uplink.proxy";
-	else if (status == 407)
+	else if (unknown)
 		hint = ": it wants a user and a password in uplink.proxy";
 	finish_with(d, "the proxy refuses the tunnel: HTTP %u%s%s", status, reason, hint);
 }

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Through an HTTP proxy: configured or from the environment, and what one can say instead."""
 
+import asyncio
 import base64
+import os
 import re
-from contextlib import asynccontextmanager
+import signal
+import subprocess
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -12,6 +16,7 @@ from bluez_sim import Beacon
 from connect_proxy import ConnectProxy
 from device import EchoDevice
 from harness import free_port, running_lab, until
+from private_bus import die_with
 from test_auth import nothing_tells
 from test_relay import ECHOES
 
@@ -276,3 +281,39 @@ async def test_proxy_by_ipv6(directory):
         await lab.up()
         assert (await lab.agent.status())["uplink"]["proxy"] == f"[::1]:{relay}"
         assert [r.credentials for r in proxy.requests] == ["operator:word"]
+
+
+@asynccontextmanager
+async def tinyproxy(directory, user):
+    """The real one; yields its port."""
+    port, config = free_port(), directory / "tinyproxy.conf"
+    config.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 600\nBasicAuth {user}\n"
+                      f"LogFile \"{directory / 'tinyproxy.log'}\"\n")
+    process = subprocess.Popen(["tinyproxy", "-d", "-c", config], stdin=subprocess.DEVNULL,
+                               preexec_fn=die_with(os.getpid()))
+
+    async def listens():
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return True
+    try:
+        await until(listens, what="tinyproxy to listen")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def test_tinyproxy(directory):
+    """A real proxy that wants a password: with it and, after a reload, with a wrong one."""
+    async with tinyproxy(directory, "hub secret") as port:
+        async with running_lab(directory, {"uplink": {
+                "proxy": f"http://hub:secret@127.0.0.1:{port}"}}) as lab:
+            await lab.up()
+            lab.agent.options["uplink"]["proxy"] = f"http://hub:wrong@127.0.0.1:{port}"
+            lab.agent.write_config()
+            lab.agent.process.send_signal(signal.SIGHUP)
+            status = await lab.agent.wait_for_status(lambda s: s["uplink"].get("error"))
+            assert "the proxy refuses the tunnel: HTTP 40" in status["uplink"]["error"]
+            assert "check the user and password of uplink.proxy" in status["uplink"]["error"]

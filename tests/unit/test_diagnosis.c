@@ -93,6 +93,9 @@ static void tells_of_the_proxy(void **state)
 		{"HTTP/1.0 407 No\r\n\r\n", PEER_CLOSES, NULL,
 		 "the proxy refuses the tunnel: HTTP 407 No: it wants a user and a password in "
 		 "uplink.proxy"},
+		{"HTTP/1.0 401 No\r\n\r\n", PEER_CLOSES, SECRET,
+		 "the proxy refuses the tunnel: HTTP 401 No: check the user and password of "
+		 "uplink.proxy"},
 		{"HTTP/1.1 403 Forbidden\r\n", PEER_WAITS, SECRET,
 		 "the proxy refuses the tunnel: HTTP 403 Forbidden"},
 		{"HTTP/1.1 502\n", PEER_WAITS, NULL, "the proxy refuses the tunnel: HTTP 502"},
