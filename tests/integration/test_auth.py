@@ -116,6 +116,7 @@ async def test_wrong_token(directory):
         assert "401" in error and "token" in error
         assert error in await lab.agent.wait_for_log(" error   uplink: ")
         assert status["uplink"]["retry_in_s"] > 1700
+        status = await lab.scanning()
         assert status["summary"] == f"Not working: no cloud: {error}"
         assert len(lab.cloud.find("refused", code=401)) == 1
         await nothing_tells(lab.agent, TOKEN, OTHER)

@@ -184,7 +184,8 @@ ANSWERS = {
 async def says(lab, words):
     """It is in the log and in status; the agent goes on trying."""
     status = await lab.agent.wait_for_status(
-        lambda s: words in s["uplink"].get("error", ""), what=words)
+        lambda s: words in s["uplink"].get("error", "") and s["bluetooth"]["state"] == "scanning",
+        what=words)
     assert status["summary"] == f"Not working: no cloud: {status['uplink']['error']}"
     await lab.agent.wait_for_log(words)
     attempts = status["uplink"]["attempts"]
