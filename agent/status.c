@@ -133,15 +133,15 @@ static struct json_object *bytes_json(const uint64_t bytes[TRAFFIC_CLASSES])
 	return o;
 }
 
-static struct json_object *urls_json(const struct uplink_status *s, uint64_t now_ms)
+static struct json_object *urls_json(const struct urls *urls, uint64_t now_ms)
 {
 	struct json_object *list = json_object_new_array();
 
-	for (size_t i = 0; i < s->n_urls; i++) {
-		const struct uplink_url_status *url = &s->urls[i];
+	for (size_t i = 0; i < urls->n; i++) {
+		const struct url *url = &urls->urls[i];
 		struct json_object *o = json_object_new_object();
 
-		add_text(o, "url", url->url);
+		add_text(o, "url", url->text);
 		add_number(o, "failures", url->failures);
 		if (url->retry_ms > now_ms)
 			add_seconds(o, "retry_in_s", now_ms, url->retry_ms);
@@ -196,7 +196,7 @@ static struct json_object *uplink_json(const struct uplink_status *s, uint64_t n
 	add_number(o, "messages_in", s->traffic.messages_in);
 	json_object_object_add(o, "bytes_out", bytes_json(s->traffic.bytes_out));
 	json_object_object_add(o, "bytes_in", bytes_json(s->traffic.bytes_in));
-	json_object_object_add(o, "urls", urls_json(s, now_ms));
+	json_object_object_add(o, "urls", urls_json(s->urls, now_ms));
 	return o;
 }
 

@@ -568,22 +568,6 @@ void uplink_stop(struct uplink *uplink, uint32_t timeout_ms, void (*on_stopped)(
 	}
 }
 
-static void get_urls_status(const struct uplink *uplink, struct uplink_status *ret)
-{
-	ret->n_urls = uplink->urls.n;
-	for (size_t i = 0; i < ret->n_urls; i++) {
-		const struct url *url = &uplink->urls.urls[i];
-
-		ret->urls[i] = (struct uplink_url_status){
-			.url = url->text,
-			.failures = url->failures,
-			.retry_ms = url->retry_ms,
-			.error = url->error,
-			.error_ms = url->error_ms,
-		};
-	}
-}
-
 void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret)
 {
 	const struct proxy *proxy = uplink->route.proxy;
@@ -604,10 +588,10 @@ void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret)
 		.attempts = uplink->attempts,
 		.connects = uplink->connects,
 		.traffic = uplink->traffic,
+		.urls = &uplink->urls,
 	};
 	if (uplink->goaway_timer.armed)
 		ret->reconnect_ms = uplink->goaway_timer.due_us / 1000;
 	if (uplink->ws)
 		ret->certificate_end = websocket_certificate_end(uplink->ws);
-	get_urls_status(uplink, ret);
 }

@@ -79,14 +79,6 @@ enum uplink_state {
 };
 const char *uplink_state_name(enum uplink_state state);
 
-struct uplink_url_status {
-	const char *url;
-	unsigned failures; /* in a row */
-	uint64_t retry_ms; /* monotonic, not before that; 0 for any time */
-	const char *error; /* why the last connection or attempt ended, empty for never */
-	int64_t error_ms; /* monotonic, of error */
-};
-
 struct uplink_status {
 	enum uplink_state state;
 	uint64_t since_ms; /* monotonic, of state */
@@ -102,8 +94,7 @@ struct uplink_status {
 	int64_t certificate_end; /* of the server's, Unix time; 0 where not known */
 	uint64_t attempts, connects;
 	struct traffic traffic;
-	struct uplink_url_status urls[UPLINK_URLS_MAX];
-	size_t n_urls;
+	const struct urls *urls; /* the uplink's own */
 };
 
 /* Starts at once. config is copied, what it points to and identity must outlive it; handler is copied, userdata not
