@@ -19,12 +19,10 @@ struct pin;
 struct proxy;
 struct uplink;
 
-#define UPLINK_URLS_MAX URLS_MAX
-
 /* Strings and arrays must outlive the object. */
 struct uplink_config {
 	const char *const *urls; /* wss://..., tried in this order */
-	size_t n_urls; /* at most UPLINK_URLS_MAX; 0: waits for one to be configured */
+	size_t n_urls; /* at most URLS_MAX; 0: waits for one to be configured */
 	const char *ca_file; /* PEM */
 	const struct pin *pins; /* where there are any, they count instead of ca_file */
 	size_t n_pins;

@@ -523,6 +523,7 @@ static void root_reads_the_key_of_the_daemons_user(void **state)
 	struct identity identity;
 
 	(void)state;
+	/* Nobody else can give a file to another user. */
 	if (geteuid() != 0)
 		skip();
 	write_key(KEY, strlen(KEY));
