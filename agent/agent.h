@@ -38,8 +38,8 @@ struct agent {
 };
 
 /* Starts everything. identity, loop and config_file must outlive it; settings, read from that file,
- * are the agent's in any case, and all zero afterwards. Returns 0 and an agent for agent_free, or
- * -errno with a line in the log. */
+ * are taken over, and all zero then; settings_done is right in any case. Returns 0 and an agent for
+ * agent_free, or -errno with a line in the log. */
 int agent_new(struct loop *loop, struct settings *settings, const char *config_file,
 	      const struct identity *identity, struct agent **ret);
 /* Takes over its settings as they are now, but for the connection to the cloud. */
