@@ -55,8 +55,9 @@ static void log_device(const struct device *device)
 	char id[UTIL_UUID_TEXT];
 
 	util_uuid_text(device->advert.device_id, id);
-	log_info("device https://blecon.dev/%s: first heard, RSSI %d dBm, flags 0x%02x", id,
-		 device->rssi.last, device->advert.flags);
+	log_event(LOG_LEVEL_INFO, LOG_EVENT_DEVICE,
+		  "device https://blecon.dev/%s: first heard, RSSI %d dBm, flags 0x%02x", id,
+		  device->rssi.last, device->advert.flags);
 }
 
 static void on_advert(void *userdata, const struct ble_advert *advert)

@@ -9,6 +9,8 @@
 
 static enum log_level current_level = LOG_LEVEL_INFO;
 static bool use_syslog;
+static void (*observer)(void *userdata, const struct log_line *line);
+static void *observer_userdata;
 
 static const struct {
 	const char *name;
@@ -19,6 +21,30 @@ static const struct {
 	[LOG_LEVEL_INFO] = {"info", LOG_INFO},
 	[LOG_LEVEL_DEBUG] = {"debug", LOG_DEBUG},
 };
+
+static const char *const event_names[] = {
+	[LOG_EVENT_NONE] = "none",
+	[LOG_EVENT_START] = "start",
+	[LOG_EVENT_STOP] = "stop",
+	[LOG_EVENT_CONFIGURATION] = "configuration",
+	[LOG_EVENT_BLUETOOTH] = "bluetooth",
+	[LOG_EVENT_ADAPTER] = "adapter",
+	[LOG_EVENT_SUPERVISOR] = "supervisor",
+	[LOG_EVENT_UPLINK] = "uplink",
+	[LOG_EVENT_DEVICE] = "device",
+	[LOG_EVENT_SESSION] = "session",
+};
+
+const char *log_event_name(enum log_event event)
+{
+	return event_names[event];
+}
+
+void log_observe(void (*on_line)(void *userdata, const struct log_line *line), void *userdata)
+{
+	observer = on_line;
+	observer_userdata = userdata;
+}
 
 void log_to_syslog(const char *ident)
 {
@@ -70,9 +96,10 @@ static void write_stderr(enum log_level level, const char *text)
 		text);
 }
 
-void log_write(enum log_level level, const char *fmt, ...)
+void log_write(enum log_level level, enum log_event event, const char *fmt, ...)
 {
 	char text[1024];
+	const struct log_line line = {level, event, text};
 	va_list args;
 
 	va_start(args, fmt);
@@ -83,6 +110,10 @@ void log_write(enum log_level level, const char *fmt, ...)
 		if ((unsigned char)*p < ' ' || *p == 127)
 			*p = '?';
 	}
+	if (observer)
+		observer(observer_userdata, &line);
+	if (level > current_level)
+		return;
 	if (use_syslog)
 		syslog(levels[level].priority, "%s", text);
 	else

@@ -12,6 +12,31 @@ enum log_level {
 	LOG_LEVEL_DEBUG, /* every advert, message and D-Bus call, never their payload */
 };
 
+/* What a line tells of, where it is more than a line: an event. */
+enum log_event {
+	LOG_EVENT_NONE,
+	LOG_EVENT_START,
+	LOG_EVENT_STOP,
+	LOG_EVENT_CONFIGURATION,
+	LOG_EVENT_BLUETOOTH,
+	LOG_EVENT_ADAPTER,
+	LOG_EVENT_SUPERVISOR,
+	LOG_EVENT_UPLINK,
+	LOG_EVENT_DEVICE,
+	LOG_EVENT_SESSION,
+};
+const char *log_event_name(enum log_event event);
+
+struct log_line {
+	enum log_level level;
+	enum log_event event;
+	const char *text; /* valid during the callback */
+};
+
+/* on_line gets every line that is written, and every event whatever the level, and must not log.
+ * NULL: nobody. userdata is not owned. */
+void log_observe(void (*on_line)(void *userdata, const struct log_line *line), void *userdata);
+
 /* Uses syslog from here on instead of standard error. */
 void log_to_syslog(const char *ident);
 void log_set_level(enum log_level level);
@@ -20,15 +45,17 @@ const char *log_level_name(enum log_level level);
 /* Returns 0, or -EINVAL for a name that is no level. */
 int log_level_parse(const char *name, enum log_level *ret);
 
-void log_write(enum log_level level, const char *fmt, ...) _printf_(2, 3);
+void log_write(enum log_level level, enum log_event event, const char *fmt, ...) _printf_(3, 4);
 
 /* The arguments are evaluated only where the level is on. */
 #define log_at(level, ...)                                                                         \
 	do {                                                                                       \
 		if ((level) <= log_get_level())                                                    \
-			log_write((level), __VA_ARGS__);                                           \
+			log_write((level), LOG_EVENT_NONE, __VA_ARGS__);                           \
 	} while (0)
 #define log_error(...)	 log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_at(LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_info(...)	 log_at(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...)	 log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)
+/* A line that is an event too. */
+#define log_event(level, event, ...) log_write((level), (event), __VA_ARGS__)

@@ -54,7 +54,8 @@ static void free_settings(struct settings *settings)
 static void refuse(struct reload *reload, const char *error)
 {
 	snprintf(reload->text, sizeof(reload->text), "%s", error);
-	log_error("reload: refused, what ran goes on: %s", error);
+	log_event(LOG_LEVEL_ERROR, LOG_EVENT_CONFIGURATION, "reload: refused, what ran goes on: %s",
+		  error);
 	set_state(reload, RELOAD_REFUSED);
 }
 
@@ -171,11 +172,13 @@ void reload_run(struct reload *reload)
 	files_changed = cloud_files_changed(agent->cloud);
 	settings_changed_names(agent->settings, settings, SETTINGS_ALL, reload->text,
 			       sizeof(reload->text));
-	log_info("reload: applied, changed: %s%s", *reload->text ? reload->text : "nothing",
-		 files_changed ? ", with new certificates" : "");
+	log_event(LOG_LEVEL_INFO, LOG_EVENT_CONFIGURATION, "reload: applied, changed: %s%s",
+		  *reload->text ? reload->text : "nothing",
+		  files_changed ? ", with new certificates" : "");
 	if (*reload->restart)
-		log_warning("reload: what cannot change while it runs stays until a restart: %s",
-			    reload->restart);
+		log_event(LOG_LEVEL_WARNING, LOG_EVENT_CONFIGURATION,
+			  "reload: what cannot change while it runs stays until a restart: %s",
+			  reload->restart);
 	set_state(reload, reload->revert_timer.armed ? RELOAD_PENDING : RELOAD_APPLIED);
 	if (!(changed & (SETTINGS_CONNECTION | SETTINGS_REACH)) && !files_changed) {
 		adopt(agent, settings);
@@ -228,7 +231,7 @@ static void revert(void *userdata)
 	free_settings(TAKE_PTR(reload->good));
 	/* They did, which is why they are back: the next that do not can go back to them again. */
 	reload->reached = true;
-	log_error("reload: %s", reload->text);
+	log_event(LOG_LEVEL_ERROR, LOG_EVENT_CONFIGURATION, "reload: %s", reload->text);
 	set_state(reload, RELOAD_REVERTED);
 }
 
@@ -241,7 +244,8 @@ void reload_reached(struct reload *reload)
 	loop_timer_stop(&reload->revert_timer);
 	if (reload->state != RELOAD_PENDING)
 		return;
-	log_info("reload: the cloud is reached with the new settings");
+	log_event(LOG_LEVEL_INFO, LOG_EVENT_CONFIGURATION,
+		  "reload: the cloud is reached with the new settings");
 	set_state(reload, RELOAD_APPLIED);
 }
 

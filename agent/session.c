@@ -67,10 +67,10 @@ static void check_ended(struct session *session)
 	session_set_state(session, SESSION_STATE_ENDED);
 	loop_timer_stop(&session->limit_timer);
 	loop_timer_stop(&session->resume_timer);
-	log_at(session->status.failed ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
-	       "session %u with %s: ended: %s; %llu frames up, %llu down", session->status.id,
-	       session->device, session->reason, (unsigned long long)session->status.frames_up,
-	       (unsigned long long)session->status.frames_down);
+	log_event(session->status.failed ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, LOG_EVENT_SESSION,
+		  "session %u with %s: ended: %s; %llu frames up, %llu down", session->status.id,
+		  session->device, session->reason, (unsigned long long)session->status.frames_up,
+		  (unsigned long long)session->status.frames_down);
 	session->owner->on_ended(session->owner->userdata);
 }
 
@@ -238,9 +238,10 @@ static void on_link_up(void *userdata, enum ble_bearer bearer, size_t max_frame,
 	session->status.channels = channels;
 	session->open_due = true;
 	session_set_state(session, SESSION_STATE_OPEN);
-	log_info("session %u with %s: open over %s, %u channel%s, frames up to %zu bytes",
-		 session->status.id, session->device, ble_bearer_name(bearer), channels,
-		 channels == 1 ? "" : "s", max_frame);
+	log_event(LOG_LEVEL_INFO, LOG_EVENT_SESSION,
+		  "session %u with %s: open over %s, %u channel%s, frames up to %zu bytes",
+		  session->status.id, session->device, ble_bearer_name(bearer), channels,
+		  channels == 1 ? "" : "s", max_frame);
 	loop_timer_start(&session->limit_timer, session->config->duration_ms);
 	moved(session);
 	session->owner->want_write(session->owner->userdata);
@@ -339,8 +340,9 @@ int session_new(struct loop *loop, struct ble *ble, uint32_t id,
 			  session, &session->link);
 	if (r < 0)
 		return r;
-	log_info("session %u with %s: it asks, connecting from hci%u", id, session->device,
-		 target->adapter);
+	log_event(LOG_LEVEL_INFO, LOG_EVENT_SESSION,
+		  "session %u with %s: it asks, connecting from hci%u", id, session->device,
+		  target->adapter);
 	*ret = TAKE_PTR(session);
 	return 0;
 }
@@ -572,7 +574,8 @@ void session_resume(struct session *session, const struct message_resume *wanted
 	if (is_shared(session) && wanted) {
 		session->status.resumed++;
 		session->status.accepted = true;
-		log_info("session %u with %s: goes on", session->status.id, session->device);
+		log_event(LOG_LEVEL_INFO, LOG_EVENT_SESSION, "session %u with %s: goes on",
+			  session->status.id, session->device);
 		if (flow_resume(&session->flow, wanted->credits, wanted->next_seq) < 0)
 			session_end(session, MESSAGE_CLOSE_PROTOCOL,
 				    "the cloud wants frames it cannot want");

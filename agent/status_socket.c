@@ -16,7 +16,7 @@
 /* Clients that wait to be accepted; a non-blocking connect of one more fails. */
 #define WAITING_MAX 64
 
-struct client {
+struct status_client {
 	struct status_socket *server; /* not owned */
 	int fd; /* owned, -1: free place */
 	struct loop_fd watch;
@@ -32,13 +32,13 @@ struct status_socket {
 	int fd;
 	struct loop_fd watch;
 	struct sockaddr_un address;
-	char *(*answer)(void *userdata, const char *request);
+	char *(*answer)(void *userdata, struct status_client *client, const char *request);
 	void *userdata; /* not owned */
-	struct client clients[STATUS_SOCKET_CLIENTS];
+	struct status_client clients[STATUS_SOCKET_CLIENTS];
 	unsigned n_clients;
 };
 
-static void drop(struct client *client)
+static void drop(struct status_client *client)
 {
 	loop_timer_stop(&client->timer);
 	loop_fd_remove(&client->watch);
@@ -48,7 +48,7 @@ static void drop(struct client *client)
 	loop_fd_set(&client->server->watch, EPOLLIN);
 }
 
-static void send_answer(struct client *client)
+static void send_answer(struct status_client *client)
 {
 	while (client->answer_sent < client->answer_len) {
 		ssize_t n = send(client->fd, client->answer + client->answer_sent,
@@ -72,7 +72,7 @@ static void send_answer(struct client *client)
 }
 
 /* Answers the first whole line there is. */
-static void serve(struct client *client)
+static void serve(struct status_client *client)
 {
 	char *end = memchr(client->request, '\n', client->request_len);
 	size_t used;
@@ -85,7 +85,7 @@ static void serve(struct client *client)
 	*end = '\0';
 	if (end > client->request && end[-1] == '\r')
 		end[-1] = '\0';
-	client->answer = client->server->answer(client->server->userdata, client->request);
+	client->answer = client->server->answer(client->server->userdata, client, client->request);
 	used = (size_t)(end + 1 - client->request);
 	client->request_len -= used;
 	memmove(client->request, end + 1, client->request_len);
@@ -101,7 +101,7 @@ static void serve(struct client *client)
 
 static void on_client(void *userdata, uint32_t revents)
 {
-	struct client *client = userdata;
+	struct status_client *client = userdata;
 	ssize_t n;
 
 	if (client->answer) {
@@ -134,7 +134,7 @@ static void on_timeout(void *userdata)
 static void on_connect(void *userdata, uint32_t revents)
 {
 	struct status_socket *server = userdata;
-	struct client *client = server->clients;
+	struct status_client *client = server->clients;
 	int fd;
 
 	(void)revents;
@@ -201,8 +201,9 @@ static int listen_at(struct status_socket *server)
 }
 
 int status_socket_new(struct loop *loop, const char *path,
-		      char *(*answer)(void *userdata, const char *request), void *userdata,
-		      struct status_socket **ret)
+		      char *(*answer)(void *userdata, struct status_client *client,
+				      const char *request),
+		      void *userdata, struct status_socket **ret)
 {
 	struct status_socket *server = NULL;
 	int r;
@@ -235,6 +236,23 @@ int status_socket_new(struct loop *loop, const char *path,
 	}
 	*ret = server;
 	return 0;
+}
+
+void status_socket_listen(struct status_client *client)
+{
+	(void)client;
+}
+
+bool status_socket_has_listeners(const struct status_socket *server)
+{
+	(void)server;
+	return false;
+}
+
+void status_socket_publish(struct status_socket *server, const char *line)
+{
+	(void)server;
+	(void)line;
 }
 
 void status_socket_free(struct status_socket *server)

@@ -63,9 +63,10 @@ static void set_state(struct adapter *adapter, enum ble_adapter_state state, con
 		level = LOG_LEVEL_WARNING;
 	else if (state == BLE_ADAPTER_STARTING)
 		level = LOG_LEVEL_DEBUG;
-	log_at(level, "hci%u (%s): %s -> %s%s%s", adapter->index, adapter->address,
-	       ble_adapter_state_name(adapter->state), ble_adapter_state_name(state),
-	       reason[0] ? ": " : "", reason);
+	log_event(level, level < LOG_LEVEL_DEBUG ? LOG_EVENT_ADAPTER : LOG_EVENT_NONE,
+		  "hci%u (%s): %s -> %s%s%s", adapter->index, adapter->address,
+		  ble_adapter_state_name(adapter->state), ble_adapter_state_name(state),
+		  reason[0] ? ": " : "", reason);
 	if (state != adapter->state) {
 		adapter->since_ms = util_now_ms();
 		supervisor_scanning(&adapter->supervisor, state == BLE_ADAPTER_SCANNING,
@@ -157,8 +158,8 @@ static void on_start_failed(struct adapter *adapter, sd_bus_message *reply)
 	    adapter->handler.has_links(adapter->userdata, adapter->index))
 		return;
 	/* Or the kernel's, of a bluetoothd that was killed: it lasts for 10 s, or to power-off. */
-	log_warning("hci%u: switched off and on to end a discovery that is nobody's",
-		    adapter->index);
+	log_event(LOG_LEVEL_WARNING, LOG_EVENT_SUPERVISOR,
+		  "hci%u: switched off and on to end a discovery that is nobody's", adapter->index);
 	supervisor_cycled(&adapter->supervisor);
 	power_cycle(adapter);
 }
@@ -243,7 +244,8 @@ static void log_step(const struct adapter *adapter, enum log_level level)
 	struct ble_supervisor_status status;
 
 	supervisor_get_status(&adapter->supervisor, util_now_ms(), &status);
-	log_at(level, "hci%u (%s): %s", adapter->index, adapter->address, status.cause);
+	log_event(level, LOG_EVENT_SUPERVISOR, "hci%u (%s): %s", adapter->index, adapter->address,
+		  status.cause);
 }
 
 static void on_watch(void *userdata)
@@ -276,7 +278,8 @@ void adapter_heard(struct adapter *adapter)
 
 	if (!supervisor_heard(&adapter->supervisor, util_now_ms(), text))
 		return;
-	log_info("hci%u (%s): %s", adapter->index, adapter->address, text);
+	log_event(LOG_LEVEL_INFO, LOG_EVENT_SUPERVISOR, "hci%u (%s): %s", adapter->index,
+		  adapter->address, text);
 	/* The wait may have been a longer one. */
 	watch(adapter);
 	adapter->handler.on_status(adapter->userdata);

@@ -67,8 +67,9 @@ static void set_state(struct ble *ble, enum ble_state state, const char *reason,
 {
 	if (state == ble->state && strcmp(reason, ble->reason) == 0)
 		return;
-	log_at(level, "Bluetooth: %s -> %s%s%s", ble_state_name(ble->state), ble_state_name(state),
-	       reason[0] ? ": " : "", reason);
+	log_event(level, level < LOG_LEVEL_DEBUG ? LOG_EVENT_BLUETOOTH : LOG_EVENT_NONE,
+		  "Bluetooth: %s -> %s%s%s", ble_state_name(ble->state), ble_state_name(state),
+		  reason[0] ? ": " : "", reason);
 	if (state != ble->state)
 		ble->since_ms = util_now_ms();
 	ble->state = state;
@@ -81,7 +82,8 @@ static void log_missing(struct ble *ble, const char *missing)
 	if (strcmp(missing, ble->missing) == 0)
 		return;
 	if (missing[0])
-		log_warning("Bluetooth: %s: it goes on with what there is", missing);
+		log_event(LOG_LEVEL_WARNING, LOG_EVENT_ADAPTER,
+			  "Bluetooth: %s: it goes on with what there is", missing);
 	snprintf(ble->missing, sizeof(ble->missing), "%s", missing);
 }
 
@@ -193,8 +195,9 @@ static struct adapter *add_adapter(struct ble *ble, unsigned index, const char *
 
 	if (!adapter) {
 		if (!ble->too_many)
-			log_warning("hci%u (%s): ignored, there are %d adapters already", index,
-				    address, BLE_ADAPTERS_MAX);
+			log_event(LOG_LEVEL_WARNING, LOG_EVENT_ADAPTER,
+				  "hci%u (%s): ignored, there are %d adapters already", index,
+				  address, BLE_ADAPTERS_MAX);
 		ble->too_many = true;
 		return NULL;
 	}
@@ -231,7 +234,8 @@ static void on_adapter_removed(void *userdata, unsigned index)
 
 	if (!adapter)
 		return;
-	log_warning("hci%u (%s): removed", index, adapter->address);
+	log_event(LOG_LEVEL_WARNING, LOG_EVENT_ADAPTER, "hci%u (%s): removed", index,
+		  adapter->address);
 	ble->early_until_ms = 0; /* what is missing now was there */
 	adapter_lost(adapter);
 	links_lost(&ble->links, index, "the adapter was removed");

@@ -151,7 +151,7 @@ static void on_objects(void *userdata, sd_bus_message *reply)
 		return;
 	}
 	if (bluez->reported)
-		log_info("bluetoothd: is back");
+		log_event(LOG_LEVEL_INFO, LOG_EVENT_BLUETOOTH, "bluetoothd: is back");
 	bluez->reported = false;
 	bluez->known = true;
 	r = read_snapshot(bluez, reply, PASS_ADAPTERS);
@@ -290,7 +290,7 @@ static void set_owner(struct bluez *bluez, const char *owner)
 	if (strcmp(bluez->owner, owner) == 0 && owner[0] != '\0')
 		return;
 	if (owner[0] == '\0' && !bluez->reported)
-		log_warning("bluetoothd: is not running");
+		log_event(LOG_LEVEL_WARNING, LOG_EVENT_BLUETOOTH, "bluetoothd: is not running");
 	bluez->reported = bluez->reported || owner[0] == '\0';
 	set_gone(bluez, BLE_STATE_NO_BLUETOOTHD,
 		 owner[0] == '\0' ? "bluetoothd is not running" : "bluetoothd has just started");

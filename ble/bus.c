@@ -29,7 +29,8 @@ static void bus_drop(struct bus *bus)
 	loop_fd_remove(&bus->watch);
 	loop_timer_stop(&bus->timer);
 	if (!bus->reported)
-		log_warning("D-Bus: no connection: %s", strerror(-error));
+		log_event(LOG_LEVEL_WARNING, LOG_EVENT_BLUETOOTH, "D-Bus: no connection: %s",
+			  strerror(-error));
 	bus->reported = true;
 	bus->handler.on_down(bus->userdata, error);
 	/* Not flushed: there is nobody to take it. */
@@ -200,7 +201,7 @@ static void note_alive(struct bus *bus)
 {
 	bus->retry_ms = RETRY_MIN_MS;
 	if (bus->reported)
-		log_info("D-Bus: connected again");
+		log_event(LOG_LEVEL_INFO, LOG_EVENT_BLUETOOTH, "D-Bus: connected again");
 	bus->reported = false;
 }
 

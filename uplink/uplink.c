@@ -105,10 +105,11 @@ static void failed(struct uplink *uplink, const struct websocket_end *end, bool 
 	/* After that, or its own wait could be the shorter one, and the order not count. */
 	if (dropped)
 		urls_disperse(&uplink->urls, now_ms, random_word());
+	log_event(hopeless ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, LOG_EVENT_UPLINK, "uplink: %s",
+		  uplink->error);
 	wait_ms = wait_for_retry(uplink);
-	log_at(hopeless ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
-	       "uplink: %s; next attempt in %u.%u s", uplink->error, (unsigned)(wait_ms / 1000),
-	       (unsigned)(wait_ms % 1000 / 100));
+	log_debug("uplink: next attempt in %u.%u s", (unsigned)(wait_ms / 1000),
+		  (unsigned)(wait_ms % 1000 / 100));
 }
 
 static void failed_with(struct uplink *uplink, const char *fmt, ...) _printf_(2, 3);
@@ -294,9 +295,9 @@ static void on_welcome(struct uplink *uplink, const struct message *m)
 	route_good(&uplink->route);
 	memcpy(uplink->hotspot_name, m->welcome.hotspot_name, sizeof(uplink->hotspot_name));
 	uplink_set_state(uplink, UPLINK_STATE_UP);
-	log_info("uplink: up, %s at %s%s%s", uplink->url->endpoint.authority,
-		 route_address(&uplink->route), *uplink->hotspot_name ? ", this hotspot is " : "",
-		 uplink->hotspot_name);
+	log_event(LOG_LEVEL_INFO, LOG_EVENT_UPLINK, "uplink: up, %s at %s%s%s",
+		  uplink->url->endpoint.authority, route_address(&uplink->route),
+		  *uplink->hotspot_name ? ", this hotspot is " : "", uplink->hotspot_name);
 	loop_timer_start(&uplink->stable_timer, STABLE_MS);
 	keepalive_start(&uplink->keepalive);
 	uplink->handler.on_up(uplink->userdata, &m->welcome);
@@ -309,8 +310,9 @@ static void on_goaway(struct uplink *uplink, const struct message *m)
 
 	/* Jitter on top, as many hubs hear the same. */
 	after_ms += util_random_below(after_ms / 4 + 500);
-	log_info("uplink: the server asks to reconnect: %s; in %u.%u s", m->goaway.reason,
-		 after_ms / 1000, after_ms % 1000 / 100);
+	log_event(LOG_LEVEL_INFO, LOG_EVENT_UPLINK,
+		  "uplink: the server asks to reconnect: %s; in %u.%u s", m->goaway.reason,
+		  after_ms / 1000, after_ms % 1000 / 100);
 	loop_timer_start(&uplink->goaway_timer, after_ms);
 	uplink->handler.on_goaway(uplink->userdata);
 }

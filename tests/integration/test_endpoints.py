@@ -56,8 +56,8 @@ async def test_order(directory):
         assert tried(lab)[:4] == ports
         assert [u["url"] for u in status["uplink"]["urls"]] == [url_of(port) for port in ports]
         assert [u["error"] for u in status["uplink"]["urls"]] == [refused(port) for port in ports]
-        lines = [line for line in lab.agent.log.splitlines() if "; next attempt in " in line]
-        assert [line.endswith("; next attempt in 0.0 s") for line in lines[:3]] == [True] * 3
+        lines = [line for line in lab.agent.log.splitlines() if ": next attempt in " in line]
+        assert [line.endswith(": next attempt in 0.0 s") for line in lines[:3]] == [True] * 3
         # Jittered, and each its own; that of the uplink is the first of them.
         waits = [u["retry_in_s"] + u["error_s"] for u in status["uplink"]["urls"]
                  if u["failures"] == 1]

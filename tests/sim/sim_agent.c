@@ -143,12 +143,13 @@ int __wrap_identity_sign(const struct identity *identity, const uint8_t *data, s
 
 /* --- In place of status_socket.c --- */
 
-static char *(*status_answer_of)(void *userdata, const char *request);
+static char *(*status_answer_of)(void *userdata, struct status_client *client, const char *request);
 static void *status_userdata;
 
 int status_socket_new(struct loop *loop, const char *path,
-		      char *(*answer)(void *userdata, const char *request), void *userdata,
-		      struct status_socket **ret)
+		      char *(*answer)(void *userdata, struct status_client *client,
+				      const char *request),
+		      void *userdata, struct status_socket **ret)
 {
 	(void)loop, (void)path;
 	status_answer_of = answer;
@@ -163,12 +164,28 @@ void status_socket_free(struct status_socket *server)
 	status_answer_of = NULL;
 }
 
+void status_socket_listen(struct status_client *client)
+{
+	(void)client;
+}
+
+bool status_socket_has_listeners(const struct status_socket *server)
+{
+	(void)server;
+	return false;
+}
+
+void status_socket_publish(struct status_socket *server, const char *line)
+{
+	(void)server, (void)line;
+}
+
 bool sim_status_answers(void)
 {
 	_cleanup_free_ char *answer = NULL;
 
 	if (status_answer_of)
-		answer = status_answer_of(status_userdata, "status");
+		answer = status_answer_of(status_userdata, NULL, "status");
 	return answer && strstr(answer, "uplink");
 }
 

@@ -10,15 +10,17 @@
 
 static bool wanted;
 
-void __wrap_log_write(enum log_level level, const char *fmt, ...) _printf_(2, 3);
+void __wrap_log_write(enum log_level level, enum log_event event, const char *fmt, ...)
+	_printf_(3, 4);
 
 /* In place of log.c's, by the linker's --wrap. */
-void __wrap_log_write(enum log_level level, const char *fmt, ...)
+void __wrap_log_write(enum log_level level, enum log_event event, const char *fmt, ...)
 {
 	uint64_t now_ms = sim_now_ms();
 	va_list args;
 
-	if (!wanted)
+	(void)event;
+	if (!wanted || level > log_get_level())
 		return;
 	fprintf(stderr, "%8llu.%03u %-7s ", (unsigned long long)(now_ms / 1000),
 		(unsigned)(now_ms % 1000), log_level_name(level));

@@ -9,11 +9,12 @@
 
 char path[sizeof(directory) + 16];
 
-char *on_request(void *userdata, const char *request)
+char *on_request(void *userdata, struct status_client *client, const char *request)
 {
 	struct fixture *f = userdata;
 	char *answer;
 
+	(void)client;
 	if (f->asked < ARRAY_SIZE(f->requests))
 		strcpy(f->requests[f->asked], request);
 	f->asked++;

@@ -25,7 +25,7 @@ struct fixture {
 };
 
 /* "large" is answered by LARGE bytes, "none" by no answer, all else by itself in brackets. */
-char *on_request(void *userdata, const char *request);
+char *on_request(void *userdata, struct status_client *client, const char *request);
 int name_path(void **state);
 /* What a test that failed left behind is no reason for the next to fail. */
 int clear(void **state);

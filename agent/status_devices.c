@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/status_parts.h"
+
+#include "agent/agent.h"
+#include "agent/json.h"
+#include "agent/util.h"
+
+static struct json_object *budget_json(const struct reporter_budget *budget, uint64_t now_ms)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_add_number(o, "per_day_bytes", budget->per_day);
+	json_add_number(o, "left_bytes", budget->left);
+	if (budget->until_ms != 0)
+		json_add_seconds(o, "waits_s", now_ms, budget->until_ms);
+	return o;
+}
+
+struct json_object *status_sightings(const struct agent *agent, const struct devices_counters *d,
+				     uint64_t now_ms)
+{
+	struct json_object *o = json_object_new_object();
+	struct reporter_counters counters, *r = &counters;
+	struct reporter_budget budget;
+
+	reporter_get_counters(agent->reporter, &counters);
+	reporter_get_budget(agent->reporter, &budget);
+
+	json_add_number(o, "devices", d->known);
+	json_add_number(o, "present", d->present);
+	json_add_number(o, "pending", d->dirty);
+	json_add_number(o, "adverts", d->adverts);
+	json_add_number(o, "reported", r->adverts);
+	json_add_number(o, "batches", r->batches);
+	json_add_number(o, "resent", r->resent);
+	json_add_number(o, "resent_sightings", r->resent_sightings);
+	if (r->unacknowledged_ms != 0)
+		json_add_seconds(o, "unacknowledged_s", r->unacknowledged_ms, now_ms);
+	json_add_number(o, "kept", d->kept);
+	json_add_number(o, "merged", d->merged);
+	json_add_number(o, "evicted", d->evicted);
+	json_add_number(o, "evicted_adverts", d->evicted_adverts);
+	if (budget.per_day > 0)
+		json_object_object_add(o, "budget", budget_json(&budget, now_ms));
+	return o;
+}
+
+static void add_device(void *userdata, const struct device *d)
+{
+	struct json_object *o = json_object_new_object();
+	uint64_t now_ms = util_now_ms();
+
+	json_add_device_url(o, d->advert.device_id);
+	json_add_text(o, "state", device_state_name(d->state));
+	json_add_bool(o, "asks", d->advert.flags & ADVERT_FLAG_ASKS);
+	json_add_bool(o, "announces", d->advert.flags & ADVERT_FLAG_ANNOUNCES);
+	json_add_number(o, "flags", d->advert.flags);
+	json_add_signed(o, "tx_power_dbm", d->advert.tx_power_dbm);
+	json_add_dbm(o, "rssi_dbm", d->rssi.last);
+	json_add_dbm(o, "rssi_min_dbm", d->rssi.min);
+	json_add_dbm(o, "rssi_max_dbm", d->rssi.max);
+	json_add_number(o, "count", d->count);
+	json_add_seconds(o, "first_s", d->first_ms, now_ms);
+	json_add_seconds(o, "last_s", d->last_ms, now_ms);
+	json_add_adapter(o, d->adapter);
+	json_add_bool(o, "connected", d->connected);
+	if (d->failure) {
+		json_add_number(o, "failures", d->failures);
+		json_add_text(o, "failure", d->failure);
+		json_add_seconds(o, "failure_s", d->failed_ms, now_ms);
+		if (d->retry_ms > now_ms)
+			json_add_seconds(o, "retry_in_s", now_ms, d->retry_ms);
+	}
+	json_object_array_add(userdata, o);
+}
+
+struct json_object *status_devices(const struct agent *agent)
+{
+	struct json_object *o = json_object_new_object();
+	struct json_object *list = json_object_new_array();
+
+	devices_each(agent->devices, add_device, list);
+	json_object_object_add(o, "devices", list);
+	return o;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of what the status socket answers. Every value that a screen, a metric or a report shows
+ * comes from here. The caller owns what is returned. now_ms: monotonic. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <json-c/json.h>
+
+#include "ble/ble.h"
+#include "uplink/uplink.h"
+
+struct agent;
+struct devices_counters;
+
+struct json_object *status_bluetooth(const struct ble_status *s, uint64_t now_ms);
+struct json_object *status_uplink(const struct uplink_status *s, uint64_t now_ms);
+struct json_object *status_sightings(const struct agent *agent, const struct devices_counters *d,
+				     uint64_t now_ms);
+struct json_object *status_devices(const struct agent *agent);
+/* up: the uplink is. */
+struct json_object *status_relay(const struct agent *agent, const struct ble_status *ble, bool up);
