@@ -4,30 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/advice.h"
 #include "agent/util.h"
 
 /* What is wrong with the radio and what to do about it, or "". */
 static void describe_bluetooth(const struct ble_status *s, char *ret, size_t size)
 {
-	switch (s->state) {
-	case BLE_STATE_NO_BUS:
-		snprintf(ret, size, "D-Bus cannot be reached (%s): start dbus-daemon", s->reason);
-		break;
-	case BLE_STATE_NO_BLUETOOTHD:
-		snprintf(ret, size, "%s: start the bluetooth service", s->reason);
-		break;
-	case BLE_STATE_NO_ADAPTER:
-		snprintf(ret, size,
-			 "%s: plug one in, or see bluetooth.adapters in the configuration",
-			 s->reason);
-		break;
-	case BLE_STATE_NO_ACCESS:
-	case BLE_STATE_NOT_SCANNING:
-		snprintf(ret, size, "Bluetooth: %s", s->reason);
-		break;
-	case BLE_STATE_SCANNING:
-		*ret = '\0';
-	}
+	char advice[ADVICE_MAX];
+
+	*ret = '\0';
+	if (s->state == BLE_STATE_SCANNING)
+		return;
+	advice_bluetooth(s, advice, sizeof(advice));
+	snprintf(ret, size, "%s%s%s%s", s->state == BLE_STATE_NOT_SCANNING ? "Bluetooth: " : "",
+		 s->reason, *advice ? ": " : "", advice);
 }
 
 /* The same of the uplink. */
@@ -46,6 +36,8 @@ static void describe_uplink(const struct uplink_status *s, char *ret, size_t siz
 /* What is wrong with part of a radio that works, or "". */
 static void describe_part(const struct ble_status *s, char *ret, size_t size)
 {
+	char advice[ADVICE_MAX];
+
 	*ret = '\0';
 	if (s->state == BLE_STATE_SCANNING)
 		snprintf(ret, size, "%s", s->reason);
@@ -59,6 +51,9 @@ static void describe_part(const struct ble_status *s, char *ret, size_t size)
 			snprintf(ret + len, size - len, "%shci%u: %s", len > 0 ? "; " : "",
 				 a->index, a->supervisor.cause);
 	}
+	advice_bluetooth(s, advice, sizeof(advice));
+	if (*advice)
+		snprintf(ret + strlen(ret), size - strlen(ret), "%s%s", *ret ? ": " : "", advice);
 }
 
 /* Adds that what runs is not what the file says. */
@@ -84,7 +79,7 @@ static void count_failing(void *userdata, const struct device *device)
 static void summarise_working(const struct agent *agent, const struct ble_status *ble,
 			      const struct devices_counters *devices, char *ret, size_t size)
 {
-	char part[512];
+	char part[1024];
 	bool any = devices->known > 0;
 	unsigned failing = 0;
 
@@ -109,7 +104,7 @@ bool summary_write(const struct agent *agent, const struct ble_status *ble,
 		   const struct uplink_status *uplink, const struct devices_counters *devices,
 		   char *ret, size_t size)
 {
-	char radio[256], cloud[URLS_ERROR + 32];
+	char radio[512], cloud[URLS_ERROR + 32];
 
 	describe_bluetooth(ble, radio, sizeof(radio));
 	describe_uplink(uplink, cloud, sizeof(cloud));

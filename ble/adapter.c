@@ -7,6 +7,7 @@
 
 #include "agent/log.h"
 #include "agent/util.h"
+#include "ble/fault.h"
 
 #define CALL_TIMEOUT_MS 15000
 #define RETRY_MIN_MS	1000
@@ -97,6 +98,7 @@ static void fail(struct adapter *adapter, const char *step, sd_bus_message *repl
 
 	snprintf(reason, sizeof(reason), "%s: %s", step, bus_error_text(reply, text));
 	reason[sizeof(adapter->reason) - 1] = '\0';
+	adapter->fault = fault_of_error(sd_bus_message_get_error(reply)->name);
 	set_state(adapter, BLE_ADAPTER_FAILED, reason);
 	retry_later(adapter);
 }
@@ -272,17 +274,25 @@ static void on_watch(void *userdata)
 	watch(adapter);
 }
 
-void adapter_heard(struct adapter *adapter)
+void adapter_heard(struct adapter *adapter, uint64_t now_ms)
 {
 	char text[SUPERVISOR_TEXT];
 
-	if (!supervisor_heard(&adapter->supervisor, util_now_ms(), text))
+	adapter->last_heard_ms = now_ms;
+	if (!supervisor_heard(&adapter->supervisor, now_ms, text))
 		return;
 	log_event(LOG_LEVEL_INFO, LOG_EVENT_SUPERVISOR, "hci%u (%s): %s", adapter->index,
 		  adapter->address, text);
 	/* The wait may have been a longer one. */
 	watch(adapter);
 	adapter->handler.on_status(adapter->userdata);
+}
+
+void adapter_count_advert(struct adapter *adapter, uint64_t now_ms)
+{
+	adapter->adverts++;
+	adapter->last_advert_ms = now_ms;
+	rate_add(&adapter->rate, now_ms);
 }
 
 /* --- Power --- */
@@ -292,8 +302,7 @@ static void on_power_set(void *userdata, sd_bus_message *reply)
 	struct adapter *adapter = userdata;
 
 	if (sd_bus_message_is_method_error(reply, "org.bluez.Error.Blocked")) {
-		set_state(adapter, BLE_ADAPTER_BLOCKED,
-			  "switched off by rfkill: rfkill unblock bluetooth");
+		set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
 		loop_timer_start(&adapter->timer, BLOCKED_RETRY_MS);
 	} else if (sd_bus_message_is_method_error(reply, NULL)) {
 		fail(adapter, "Powered", reply);
@@ -320,8 +329,7 @@ static void run(struct adapter *adapter)
 	loop_timer_stop(&adapter->timer);
 	adapter->cycling = false;
 	if (!adapter->powered && adapter->blocked)
-		set_state(adapter, BLE_ADAPTER_BLOCKED,
-			  "switched off by rfkill: rfkill unblock bluetooth");
+		set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
 	else if (!adapter->powered)
 		power_on(adapter);
 	else
@@ -365,7 +373,10 @@ void adapter_init(struct adapter *adapter, struct bluez *bluez, unsigned index,
 		.supervisor = before.supervisor,
 		.adverts = before.adverts,
 		.dropped = before.dropped,
+		.others = before.others,
 		.last_advert_ms = before.last_advert_ms,
+		.last_heard_ms = before.last_heard_ms,
+		.rate = before.rate,
 	};
 	snprintf(adapter->address, sizeof(adapter->address), "%s", before.address);
 	if (before.address[0] == '\0')
@@ -417,9 +428,15 @@ void adapter_update(struct adapter *adapter, const struct adapter_props *props)
 	if (props->random != TOLD_NOT)
 		adapter->random = props->random == TOLD_TRUE;
 	update_power(adapter, props);
-	if (props->discovering == TOLD_NOT || !adapter->discovery)
+	if (props->discovering == TOLD_NOT)
 		return;
-	if (props->discovering == TOLD_TRUE)
+	if (adapter->discovering != (props->discovering == TOLD_TRUE)) {
+		adapter->discovering = !adapter->discovering;
+		adapter->handler.on_status(adapter->userdata);
+	}
+	if (!adapter->discovery)
+		return;
+	if (adapter->discovering)
 		loop_timer_stop(&adapter->timer);
 	else
 		loop_timer_start(&adapter->timer, DISCOVERY_GRACE_MS);
@@ -486,17 +503,25 @@ bool adapter_stop(struct adapter *adapter)
 
 void adapter_get_status(const struct adapter *adapter, struct ble_adapter_status *ret)
 {
+	uint64_t now_ms = util_now_ms();
+
 	*ret = (struct ble_adapter_status){
 		.index = adapter->index,
 		.used = adapter->used,
 		.state = adapter->state,
+		.fault = adapter->state == BLE_ADAPTER_FAILED ? adapter->fault : BLE_FAULT_NONE,
 		.since_ms = adapter->since_ms,
+		.powered = adapter->powered,
+		.discovering = adapter->discovering,
 		.monitor = monitor_active(&adapter->monitor),
 		.adverts = adapter->adverts,
 		.dropped = adapter->dropped,
+		.adverts_per_10s = rate_tenths(&adapter->rate, now_ms),
 		.last_advert_ms = adapter->last_advert_ms,
+		.others = adapter->others,
+		.last_heard_ms = adapter->last_heard_ms,
 	};
 	memcpy(ret->address, adapter->address, sizeof(ret->address));
 	snprintf(ret->reason, sizeof(ret->reason), "%s", adapter->reason);
-	supervisor_get_status(&adapter->supervisor, util_now_ms(), &ret->supervisor);
+	supervisor_get_status(&adapter->supervisor, now_ms, &ret->supervisor);
 }

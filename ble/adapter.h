@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "agent/rate.h"
 #include "ble/monitor.h"
 #include "ble/supervisor.h"
 
@@ -44,6 +45,7 @@ struct adapter {
 	bool discovery; /* StartDiscovery succeeded, and nothing has ended it since */
 	enum ble_adapter_state state;
 	char reason[BUS_ERROR_TEXT];
+	enum ble_fault fault; /* what failed last */
 	uint64_t since_ms;
 	uint64_t retry_ms;
 	struct bus_call call; /* the one step under way */
@@ -52,7 +54,9 @@ struct adapter {
 	struct loop_timer watch_timer; /* of the supervisor's next step */
 	/* These outlive the adapter's absence, which a power cycle of ours may be the cause of. */
 	struct supervisor supervisor;
-	uint64_t adverts, dropped, last_advert_ms;
+	uint64_t adverts, dropped, others;
+	uint64_t last_advert_ms, last_heard_ms;
+	struct rate rate; /* of adverts */
 };
 
 /* All zero, or lost, before. Comes present with what is told of it. config is copied. */
@@ -64,7 +68,9 @@ void adapter_has_monitors(struct adapter *adapter);
 /* Scans with it from now on, until it is lost. Nothing where it is used already. */
 void adapter_use(struct adapter *adapter);
 /* An advert was heard on it, of whatever device. */
-void adapter_heard(struct adapter *adapter);
+void adapter_heard(struct adapter *adapter, uint64_t now_ms);
+/* That advert was a Blecon device's. */
+void adapter_count_advert(struct adapter *adapter, uint64_t now_ms);
 /* It or bluetoothd is gone; counters stay. No callback comes of it until adapter_init. */
 void adapter_lost(struct adapter *adapter);
 /* Whether connections can be made with it. */

@@ -25,7 +25,9 @@ struct ble {
 	void *userdata; /* not owned */
 	struct bluez bluez;
 	enum ble_state gone; /* why there is no bluetoothd; valid until bluez.known */
+	enum ble_fault gone_fault;
 	char gone_reason[BUS_ERROR_TEXT];
+	char version[BLE_VERSION_TEXT]; /* of bluetoothd */
 	struct adapters adapters;
 	bool too_many; /* adapters, and the log knows */
 	uint64_t early_until_ms; /* bluetoothd may still be finding adapters */
@@ -35,6 +37,7 @@ struct ble {
 	struct channels channels;
 	struct links links;
 	enum ble_state state;
+	enum ble_fault fault;
 	char reason[BUS_ERROR_TEXT];
 	uint64_t since_ms;
 	struct loop_timer settle; /* tells what changed, once, from a clean stack */
@@ -62,9 +65,10 @@ const char *ble_state_name(enum ble_state state)
 /* --- Status --- */
 
 /* level: of the log line, where it says anything new. */
-static void set_state(struct ble *ble, enum ble_state state, const char *reason,
-		      enum log_level level)
+static void set_state(struct ble *ble, enum ble_state state, enum ble_fault fault,
+		      const char *reason, enum log_level level)
 {
+	ble->fault = fault;
 	if (state == ble->state && strcmp(reason, ble->reason) == 0)
 		return;
 	log_event(level, level < LOG_LEVEL_DEBUG ? LOG_EVENT_BLUETOOTH : LOG_EVENT_NONE,
@@ -95,19 +99,24 @@ static void update_adapters(struct ble *ble)
 
 	adapters_missing(&ble->adapters, missing);
 	if (state == BLE_STATE_NO_ADAPTER && early) {
-		set_state(ble, state, "bluetoothd is looking for adapters", LOG_LEVEL_DEBUG);
+		set_state(ble, state, BLE_FAULT_STARTING, "bluetoothd is looking for adapters",
+			  LOG_LEVEL_DEBUG);
 		return;
 	}
 	if (state == BLE_STATE_NO_ADAPTER) {
-		set_state(ble, state, missing[0] ? missing : "no adapter", LOG_LEVEL_ERROR);
+		set_state(ble, state, missing[0] ? BLE_FAULT_MISSING : BLE_FAULT_ABSENT,
+			  missing[0] ? missing : "no adapter", LOG_LEVEL_ERROR);
 		return;
 	}
-	if (missing[0] && !early)
-		adapters_add_reason(reason, "", missing);
-	if (!early)
+	if (early)
+		missing[0] = '\0';
+	else
 		log_missing(ble, missing);
+	if (missing[0])
+		adapters_add_reason(reason, "", missing);
 	/* What is wrong with an adapter was logged where it came about. */
-	set_state(ble, state, reason, LOG_LEVEL_DEBUG);
+	set_state(ble, state, missing[0] ? BLE_FAULT_MISSING : BLE_FAULT_NONE, reason,
+		  LOG_LEVEL_DEBUG);
 }
 
 static void update_state(struct ble *ble)
@@ -115,7 +124,7 @@ static void update_state(struct ble *ble)
 	if (ble->bluez.known)
 		update_adapters(ble);
 	else
-		set_state(ble, ble->gone, ble->gone_reason,
+		set_state(ble, ble->gone, ble->gone_fault, ble->gone_reason,
 			  ble->gone == BLE_STATE_NO_ACCESS ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG);
 }
 
@@ -141,9 +150,11 @@ void ble_get_status(const struct ble *ble, struct ble_status *ret)
 {
 	*ret = (struct ble_status){
 		.state = ble->state,
+		.fault = ble->fault,
 		.since_ms = ble->since_ms,
 		.generation = ble->bluez.generation,
 	};
+	memcpy(ret->version, ble->version, sizeof(ret->version));
 	snprintf(ret->reason, sizeof(ret->reason), "%s", ble->reason);
 	for (unsigned i = 0; i < BLE_ADAPTERS_MAX; i++) {
 		if (ble->adapters.each[i].present)
@@ -154,7 +165,7 @@ void ble_get_status(const struct ble *ble, struct ble_status *ret)
 
 /* --- What BlueZ says --- */
 
-static void on_gone(void *userdata, enum ble_state state, const char *reason)
+static void on_gone(void *userdata, enum ble_state state, enum ble_fault fault, const char *reason)
 {
 	struct ble *ble = userdata;
 
@@ -167,9 +178,11 @@ static void on_gone(void *userdata, enum ble_state state, const char *reason)
 	}
 	peers_clear(&ble->peers);
 	channels_clear(&ble->channels);
+	ble->version[0] = '\0';
 	if (state == ble->gone && strcmp(reason, ble->gone_reason) == 0 && ble->state == state)
 		return;
 	ble->gone = state;
+	ble->gone_fault = fault;
 	snprintf(ble->gone_reason, sizeof(ble->gone_reason), "%s", reason);
 	settle(ble);
 }
@@ -218,6 +231,8 @@ static void on_adapter(void *userdata, unsigned index, const struct adapter_prop
 	struct ble *ble = userdata;
 	struct adapter *adapter = adapters_find(&ble->adapters, index);
 
+	if (props->version[0] != '\0')
+		memcpy(ble->version, props->version, sizeof(ble->version));
 	if (!adapter && props->address[0] != '\0')
 		adapter = add_adapter(ble, index, props->address);
 	if (!adapter)
@@ -335,23 +350,25 @@ static void hear(struct ble *ble, const struct object_key *key, const struct dev
 {
 	struct adapter *adapter = adapters_find(&ble->adapters, key->adapter);
 	bool bad = false, heard = is_advert(props, source);
+	uint64_t now_ms;
 	struct peer *peer;
 
 	if (!adapter || !adapter->used)
 		return;
 	peer = learn(ble, key, props, &bad);
-	/* Whatever advertised it: the radio is not deaf. */
-	if (heard || (source != BLUEZ_SNAPSHOT && props->rssi_told))
-		adapter_heard(adapter);
-	if (!heard)
+	if (!heard && (source == BLUEZ_SNAPSHOT || !props->rssi_told))
 		return;
-	if (bad)
+	/* Whatever advertised it: the radio is not deaf. */
+	now_ms = util_now_ms();
+	adapter_heard(adapter, now_ms);
+	if (heard && bad)
 		adapter->dropped++;
-	if (!peer)
+	else if (!peer)
+		adapter->others++;
+	if (!heard || !peer)
 		return;
 	peers_touch(&ble->peers, peer);
-	adapter->adverts++;
-	adapter->last_advert_ms = util_now_ms();
+	adapter_count_advert(adapter, now_ms);
 	tell_advert(ble, peer);
 }
 
@@ -437,8 +454,9 @@ int ble_new(struct loop *loop, const struct ble_config *config, const struct ble
 	ble->userdata = userdata;
 	ble->since_ms = util_now_ms();
 	ble->state = ble->gone = BLE_STATE_NO_BUS;
-	snprintf(ble->reason, sizeof(ble->reason), "starting");
-	snprintf(ble->gone_reason, sizeof(ble->gone_reason), "starting");
+	ble->fault = ble->gone_fault = BLE_FAULT_STARTING;
+	snprintf(ble->reason, sizeof(ble->reason), "Bluetooth is starting");
+	snprintf(ble->gone_reason, sizeof(ble->gone_reason), "Bluetooth is starting");
 	loop_timer_init(loop, &ble->settle, on_settle, ble);
 	links_init(&ble->links, loop, &ble->bluez, &ble->channels);
 	bluez_init(&ble->bluez, loop, &bluez_handler, ble);

@@ -17,6 +17,7 @@ struct ble_link;
 
 #define BLE_ADAPTERS_MAX 8 /* adapters known at once; further ones are ignored and logged */
 #define BLE_ADDRESS_TEXT 18 /* "AA:BB:CC:DD:EE:FF" and NUL */
+#define BLE_VERSION_TEXT 8 /* "255.255" and NUL */
 #define BLE_RSSI_NONE	 127 /* RSSI not available (Bluetooth Core, HCI LE Advertising Report) */
 #define BLE_FRAME_MAX	 512 /* longest attribute value, so the longest frame (Core, Vol 3 Part F) */
 
@@ -62,6 +63,21 @@ enum ble_state {
 };
 const char *ble_state_name(enum ble_state state);
 
+/* What keeps the radio or an adapter from working, as far as there is something to be done about it. */
+enum ble_fault {
+	BLE_FAULT_NONE,
+	BLE_FAULT_STARTING, /* nothing is wrong yet */
+	BLE_FAULT_ABSENT, /* D-Bus, bluetoothd, or any adapter */
+	BLE_FAULT_MISSING, /* an adapter that the configuration names */
+	BLE_FAULT_DENIED, /* by a file's mode, a D-Bus policy or bluetoothd */
+	BLE_FAULT_NOT_READY, /* from here on: as bluetoothd answered */
+	BLE_FAULT_IN_PROGRESS,
+	BLE_FAULT_NOT_PERMITTED,
+	BLE_FAULT_NOT_SUPPORTED,
+	BLE_FAULT_NO_ANSWER, /* in time */
+	BLE_FAULT_FAILED, /* in any other way */
+};
+
 /* What the radio supervisor does about an adapter that hears nothing. */
 enum ble_supervisor_step {
 	BLE_SUPERVISOR_WATCHING, /* nothing to do */
@@ -72,7 +88,7 @@ enum ble_supervisor_step {
 const char *ble_supervisor_step_name(enum ble_supervisor_step step);
 
 struct ble_supervisor_status {
-	bool on;
+	uint32_t silence_ms; /* without an advert until it does something; 0: never */
 	enum ble_supervisor_step step; /* the last one taken in this silence */
 	bool reported; /* in this silence, whatever was tried again since */
 	char cause[96]; /* of the step, empty while watching */
@@ -87,19 +103,29 @@ struct ble_adapter_status {
 	bool used; /* chosen by the configuration */
 	enum ble_adapter_state state;
 	char reason[128]; /* why it does not scan, empty where it does */
+	enum ble_fault fault; /* of BLE_ADAPTER_FAILED */
 	uint64_t since_ms; /* monotonic, of state */
+	bool powered;
+	bool discovering; /* as bluetoothd says, for whatever program */
 	bool monitor; /* an advertisement monitor is active as well */
 	uint64_t adverts; /* heard since start */
 	uint64_t dropped; /* FD0D service data that did not decode */
+	uint32_t adverts_per_10s; /* in the last 10 s */
 	uint64_t last_advert_ms; /* monotonic, 0 for never */
+	/* Signals with an RSSI of devices that are not Blecon's. bluetoothd tells them only while
+	 * another program scans too: our filter lets none through. */
+	uint64_t others;
+	uint64_t last_heard_ms; /* monotonic, of any device; 0 for never */
 	struct ble_supervisor_status supervisor;
 };
 
 struct ble_status {
 	enum ble_state state;
 	char reason[128];
+	enum ble_fault fault; /* kind of it; that of an adapter is with the adapter */
 	uint64_t since_ms; /* monotonic, of state */
 	unsigned generation; /* how many times bluetoothd was (re)found */
+	char version[BLE_VERSION_TEXT]; /* of bluetoothd, "5.66"; empty where it does not say */
 	unsigned n_adapters;
 	struct ble_adapter_status adapters[BLE_ADAPTERS_MAX];
 };

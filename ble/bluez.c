@@ -3,26 +3,30 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "agent/log.h"
 #include "agent/util.h"
+#include "ble/fault.h"
 
 #define SERVICE		"org.bluez"
 #define OBJECT_MANAGER	"org.freedesktop.DBus.ObjectManager"
 #define DBUS_SERVICE	"org.freedesktop.DBus"
 #define DBUS_PATH	"/org/freedesktop/DBus"
+#define BUS_ADDRESS	"DBUS_SYSTEM_BUS_ADDRESS" /* environment variable */
 #define CALL_TIMEOUT_MS 10000
 #define RETRY_MS	2000
 
-static void set_gone(struct bluez *bluez, enum ble_state state, const char *reason)
+static void set_gone(struct bluez *bluez, enum ble_state state, enum ble_fault fault,
+		     const char *reason)
 {
 	bus_call_cancel(&bluez->call);
 	loop_timer_stop(&bluez->retry);
 	bluez->owner[0] = '\0';
 	bluez->known = false;
-	bluez->handler.on_gone(bluez->userdata, state, reason);
+	bluez->handler.on_gone(bluez->userdata, state, fault, reason);
 }
 
 /* --- Objects --- */
@@ -127,27 +131,31 @@ static int read_snapshot(struct bluez *bluez, sd_bus_message *m, enum pass pass)
 }
 
 /* It is there, and does not say what it has. */
-static void refused(struct bluez *bluez, enum ble_state state, const char *reason)
+static void refused(struct bluez *bluez, enum ble_state state, enum ble_fault fault,
+		    const char *reason)
 {
-	bluez->handler.on_gone(bluez->userdata, state, reason);
+	bluez->handler.on_gone(bluez->userdata, state, fault, reason);
 	loop_timer_start(&bluez->retry, RETRY_MS);
 }
 
 static void on_objects(void *userdata, sd_bus_message *reply)
 {
 	struct bluez *bluez = userdata;
-	char text[BUS_ERROR_TEXT];
+	char text[BUS_ERROR_TEXT], reason[BUS_ERROR_TEXT + 48];
 	int r;
 
 	if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_ACCESS_DENIED)) {
-		snprintf(text, sizeof(text),
-			 "user %u may not talk to bluetoothd: allow it in a D-Bus policy",
+		snprintf(text, sizeof(text), "user %u may not talk to bluetoothd",
 			 (unsigned)geteuid());
-		refused(bluez, BLE_STATE_NO_ACCESS, text);
+		refused(bluez, BLE_STATE_NO_ACCESS, BLE_FAULT_DENIED, text);
 		return;
 	}
 	if (sd_bus_message_is_method_error(reply, NULL)) {
-		refused(bluez, BLE_STATE_NO_BLUETOOTHD, bus_error_text(reply, text));
+		snprintf(reason, sizeof(reason), "bluetoothd does not say what it has: %s",
+			 bus_error_text(reply, text));
+		reason[BUS_ERROR_TEXT - 1] = '\0';
+		refused(bluez, BLE_STATE_NO_BLUETOOTHD,
+			fault_of_error(sd_bus_message_get_error(reply)->name), reason);
 		return;
 	}
 	if (bluez->reported)
@@ -292,10 +300,12 @@ static void set_owner(struct bluez *bluez, const char *owner)
 	if (owner[0] == '\0' && !bluez->reported)
 		log_event(LOG_LEVEL_WARNING, LOG_EVENT_BLUETOOTH, "bluetoothd: is not running");
 	bluez->reported = bluez->reported || owner[0] == '\0';
-	set_gone(bluez, BLE_STATE_NO_BLUETOOTHD,
-		 owner[0] == '\0' ? "bluetoothd is not running" : "bluetoothd has just started");
-	if (owner[0] == '\0')
+	if (owner[0] == '\0') {
+		set_gone(bluez, BLE_STATE_NO_BLUETOOTHD, BLE_FAULT_ABSENT,
+			 "bluetoothd is not running");
 		return;
+	}
+	set_gone(bluez, BLE_STATE_NO_BLUETOOTHD, BLE_FAULT_STARTING, "bluetoothd has just started");
 	snprintf(bluez->owner, sizeof(bluez->owner), "%s", owner);
 	bluez->generation++;
 	ask_objects(bluez);
@@ -399,10 +409,14 @@ static void drop_slots(struct bluez *bluez)
 
 static void on_bus_down(void *userdata, int error)
 {
+	const char *address = secure_getenv(BUS_ADDRESS); /* as sd-bus looks for it */
 	struct bluez *bluez = userdata;
+	char reason[BUS_ERROR_TEXT];
 
+	snprintf(reason, sizeof(reason), "D-Bus cannot be reached: %s%s%s%s", strerror(-error),
+		 address ? " (" BUS_ADDRESS "=" : "", address ? address : "", address ? ")" : "");
 	drop_slots(bluez);
-	set_gone(bluez, BLE_STATE_NO_BUS, strerror(-error));
+	set_gone(bluez, BLE_STATE_NO_BUS, fault_of_bus(error), reason);
 }
 
 void bluez_init(struct bluez *bluez, struct loop *loop, const struct bluez_handler *handler,

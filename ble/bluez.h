@@ -18,7 +18,8 @@ enum bluez_source {
 /* props and keys are valid during the callback. */
 struct bluez_handler {
 	/* No bus or no bluetoothd, by state. Everything told before is void; calls must be dropped. */
-	void (*on_gone)(void *userdata, enum ble_state state, const char *reason);
+	void (*on_gone)(void *userdata, enum ble_state state, enum ble_fault fault,
+			const char *reason);
 	void (*on_adapter)(void *userdata, unsigned adapter, const struct adapter_props *props);
 	void (*on_adapter_removed)(void *userdata, unsigned adapter);
 	/* The adapter has an AdvertisementMonitorManager1. */

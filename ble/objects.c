@@ -11,6 +11,7 @@
 #define ROOT		  "/org/bluez/hci"
 #define ADAPTER_INDEX_MAX 65535 /* the kernel's index has 16 bits */
 #define DEVICE_NAME_LEN	  21 /* "dev_AA_BB_CC_DD_EE_FF" */
+#define MODALIAS	  "usb:v1D6Bp0246d" /* and the version, four hex digits */
 
 bool object_key_equal(const struct object_key *a, const struct object_key *b)
 {
@@ -136,6 +137,23 @@ static int read_address_type(sd_bus_message *m, enum told *ret_random)
 	return r;
 }
 
+void object_version(const char *modalias, char ret[BLE_VERSION_TEXT])
+{
+	const char *p = modalias + strlen(MODALIAS);
+	int digits[4];
+
+	ret[0] = '\0';
+	if (strncmp(modalias, MODALIAS, strlen(MODALIAS)) != 0 || strlen(p) != ARRAY_SIZE(digits))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(digits); i++) {
+		digits[i] = hex_digit(p[i]);
+		if (digits[i] < 0)
+			return;
+	}
+	snprintf(ret, BLE_VERSION_TEXT, "%u.%u", (unsigned)(digits[0] << 4 | digits[1]) & 0xff,
+		 (unsigned)(digits[2] << 4 | digits[3]) & 0xff);
+}
+
 static int on_adapter_prop(sd_bus_message *m, const char *key, void *ret)
 {
 	struct adapter_props *props = ret;
@@ -148,13 +166,16 @@ static int on_adapter_prop(sd_bus_message *m, const char *key, void *ret)
 		return read_bool(m, &props->discovering);
 	if (strcmp(key, "AddressType") == 0)
 		return read_address_type(m, &props->random);
-	if (strcmp(key, "Address") != 0 && strcmp(key, "PowerState") != 0)
+	if (strcmp(key, "Address") != 0 && strcmp(key, "PowerState") != 0 &&
+	    strcmp(key, "Modalias") != 0)
 		return sd_bus_message_skip(m, "v");
 	r = sd_bus_message_read(m, "v", "s", &text);
 	if (r < 0)
 		return r;
 	if (strcmp(key, "Address") == 0)
 		snprintf(props->address, sizeof(props->address), "%s", text);
+	else if (strcmp(key, "Modalias") == 0)
+		object_version(text, props->version);
 	else
 		props->blocked = strcmp(text, "off-blocked") == 0 ? TOLD_TRUE : TOLD_FALSE;
 	return 0;

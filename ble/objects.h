@@ -42,11 +42,16 @@ enum told { TOLD_NOT = -1, TOLD_FALSE = 0, TOLD_TRUE = 1 };
 
 struct adapter_props {
 	char address[BLE_ADDRESS_TEXT]; /* empty: not told */
+	char version[BLE_VERSION_TEXT]; /* bluetoothd's, empty: not told */
 	enum told powered;
 	enum told discovering;
 	enum told blocked; /* PowerState is "off-blocked" */
 	enum told random; /* AddressType */
 };
+
+/* bluetoothd's version in an adapter's Modalias, which is the Linux Foundation's product 0246 unless
+ * main.conf has a DeviceID of its own: "usb:v1D6Bp0246d0542" is of 5.66. Empty for anything else. */
+void object_version(const char *modalias, char ret[BLE_VERSION_TEXT]);
 
 struct device_props {
 	const uint8_t *data; /* service data of FD0D, of the message; NULL: none told */

@@ -152,7 +152,7 @@ void supervisor_get_status(const struct supervisor *s, uint64_t now_ms,
 			   struct ble_supervisor_status *ret)
 {
 	*ret = (struct ble_supervisor_status){
-		.on = s->silence_ms > 0,
+		.silence_ms = s->silence_ms,
 		.step = s->step,
 		.reported = s->reported,
 		.step_ms = s->step_ms,

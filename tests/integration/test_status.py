@@ -102,7 +102,8 @@ async def test_not_working(directory):
         await lab.agent.wait_for_status(lambda s: "error" in s["uplink"])
         line = await first_line(3)
         assert line.startswith("Not working: bluetoothd is not running: start the bluetooth "
-                               "service; and no cloud: cannot connect to 127.0.0.1")
+                               "service (systemctl start bluetooth, on OpenWrt service "
+                               "bluetoothd start); and no cloud: cannot connect to 127.0.0.1")
         assert (await run(CTL, "-s", lab.agent.socket, "devices")).out == "No device heard yet.\n"
         await lab.sim.start()
         await lab.scanning()

@@ -202,6 +202,7 @@ class Adapter:
     monitor_released: bool = False      # release monitors instead of activating them
     peak_connecting: int = 0            # most connection attempts at once
     peak_connected: int = 0             # most links at once
+    modalias: str | None = "usb:v1D6Bp0246d0542"    # None: main.conf has DeviceID = false
     alias: str = ""
     power_state: str = "off"
     filters: dict[str, dict[str, Any]] = field(default_factory=dict)    # by client
@@ -225,8 +226,10 @@ class Adapter:
             "PowerState": Variant("s", self.power_state), "Discoverable": Variant("b", False),
             "DiscoverableTimeout": Variant("u", 180), "Pairable": Variant("b", False),
             "PairableTimeout": Variant("u", 0), "Discovering": Variant("b", bool(self.clients)),
-            "UUIDs": Variant("as", uuids), "Modalias": Variant("s", "usb:v1D6Bp0246d0542"),
+            "UUIDs": Variant("as", uuids),
             "Roles": Variant("as", ["central", "peripheral"])}}
+        if self.modalias:
+            result[ADAPTER]["Modalias"] = Variant("s", self.modalias)
         if self.monitors:
             result[MONITOR_MANAGER] = {"SupportedMonitorTypes": Variant("as", ["or_patterns"]),
                                        "SupportedFeatures": Variant("as", [])}

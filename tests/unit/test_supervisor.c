@@ -57,7 +57,7 @@ static void climbs_the_ladder(void **state)
 
 	(void)state;
 	status = status_at(&s, START_MS);
-	assert_true(status.on);
+	assert_int_equal(status.silence_ms, SILENCE_MS);
 	assert_int_equal(status.step, BLE_SUPERVISOR_WATCHING);
 	assert_int_equal(status.step_ms, 0);
 	assert_int_equal(status.next_ms, START_MS + SILENCE_MS);
@@ -264,7 +264,7 @@ static void can_be_switched_off(void **state)
 	struct supervisor s = watching(0);
 
 	(void)state;
-	assert_false(status_at(&s, START_MS).on);
+	assert_int_equal(status_at(&s, START_MS).silence_ms, 0);
 	assert_int_equal(supervisor_next_ms(&s), 0);
 	assert_int_equal(supervisor_due(&s, START_MS, false), SUPERVISOR_NONE);
 	assert_int_equal(supervisor_due(&s, UINT64_MAX, false), SUPERVISOR_NONE);
