@@ -35,6 +35,7 @@ struct relay {
 	struct loop_timer run_timer;
 	struct loop_timer reap_timer;
 	struct relay_counters counters;
+	struct past past;
 };
 
 static void on_want_write(void *userdata)
@@ -100,12 +101,20 @@ static void account(struct relay *relay, const struct session_status *s)
 	relay->counters.bytes_up += s->bytes_up;
 	relay->counters.bytes_down += s->bytes_down;
 	relay->counters.resumed += s->resumed;
-	if (s->failed)
-		relay->counters.failed++;
-	else if (s->broken)
-		relay->counters.broken++;
-	else if (s->was_up)
+	switch (session_get_result(s)) {
+	case SESSION_RESULT_SERVED:
 		relay->counters.served++;
+		break;
+	case SESSION_RESULT_BROKEN:
+		relay->counters.broken++;
+		break;
+	case SESSION_RESULT_FAILED:
+		relay->counters.failed++;
+		break;
+	case SESSION_RESULT_GIVEN_UP:
+		break;
+	}
+	past_add(&relay->past, s);
 	if (device)
 		remember(relay, device, s);
 }
@@ -366,10 +375,7 @@ static uint32_t session_of(const struct message *message)
 void relay_message(struct relay *relay, const struct message *message)
 {
 	for (unsigned i = 0; i < relay->n; i++) {
-		struct session_status status;
-
-		session_get_status(relay->sessions[i], &status);
-		if (status.id != session_of(message))
+		if (session_get_id(relay->sessions[i]) != session_of(message))
 			continue;
 		session_message(relay->sessions[i], message);
 		return;
@@ -429,6 +435,11 @@ void relay_each(const struct relay *relay,
 		session_get_status(relay->sessions[i], &status);
 		each(userdata, &status);
 	}
+}
+
+const struct past *relay_past(const struct relay *relay)
+{
+	return &relay->past;
 }
 
 void relay_get_counters(const struct relay *relay, struct relay_counters *ret)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "agent/devices.h"
+#include "agent/past.h"
 #include "agent/scheduler.h"
 #include "agent/session.h"
 
@@ -29,8 +30,8 @@ struct relay_config {
 };
 
 struct relay_counters {
-	uint64_t started, served, failed; /* sessions; served: ended by one of their two ends */
-	uint64_t broken; /* sessions ended in the middle: idle, too long, without an uplink */
+	uint64_t started; /* sessions */
+	uint64_t served, broken, failed; /* of them, what enum session_result says */
 	uint64_t resumed; /* times a session went on over a new connection */
 	uint64_t turned_away; /* adverts of devices for which there was no room in the queue */
 	uint64_t frames_up, frames_down, bytes_up, bytes_down; /* of ended sessions */
@@ -77,4 +78,6 @@ void relay_get_load(const struct relay *relay, struct scheduler_load *ret);
 const struct scheduler *relay_scheduler(const struct relay *relay);
 void relay_each(const struct relay *relay,
 		void (*each)(void *userdata, const struct session_status *status), void *userdata);
+/* The sessions that ended last. */
+const struct past *relay_past(const struct relay *relay);
 void relay_get_counters(const struct relay *relay, struct relay_counters *ret);

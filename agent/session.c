@@ -27,6 +27,18 @@ const char *session_state_name(enum session_state state)
 	return state_names[state];
 }
 
+static const char *const result_names[] = {
+	[SESSION_RESULT_SERVED] = "served",
+	[SESSION_RESULT_BROKEN] = "broken",
+	[SESSION_RESULT_FAILED] = "failed",
+	[SESSION_RESULT_GIVEN_UP] = "given-up",
+};
+
+const char *session_result_name(enum session_result result)
+{
+	return result_names[result];
+}
+
 static void session_set_state(struct session *session, enum session_state state)
 {
 	log_debug("session %u: %s -> %s", session->status.id, state_names[session->status.state],
@@ -40,6 +52,7 @@ void session_check_ended(struct session *session)
 	if (session->status.state != SESSION_STATE_ENDING || session->link || session->close_due)
 		return;
 	session_set_state(session, SESSION_STATE_ENDED);
+	session->status.timing.ended_ms = session->status.since_ms;
 	loop_timer_stop(&session->limit_timer);
 	loop_timer_stop(&session->resume_timer);
 	log_event(session->status.failed ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, LOG_EVENT_SESSION,
@@ -168,6 +181,7 @@ static void on_link_connected(void *userdata)
 	struct session *session = userdata;
 
 	session->status.was_connected = true;
+	session->status.timing.connected_ms = util_now_ms();
 	if (session->status.state == SESSION_STATE_CONNECTING)
 		session_set_state(session, SESSION_STATE_OPENING);
 	session->owner->on_connected(session->owner->userdata, session->status.device_id, true);
@@ -183,6 +197,7 @@ static void on_link_up(void *userdata, enum ble_bearer bearer, size_t max_frame,
 	session->status.channels = channels;
 	session->open_due = true;
 	session_set_state(session, SESSION_STATE_OPEN);
+	session->status.timing.open_ms = session->status.since_ms;
 	log_event(LOG_LEVEL_INFO, LOG_EVENT_SESSION,
 		  "session %u with %s: open over %s, %u channel%s, frames up to %zu bytes",
 		  session->status.id, session->device, ble_bearer_name(bearer), channels,
@@ -199,6 +214,8 @@ static void on_link_frame(void *userdata, unsigned channel, const uint8_t *data,
 	if (session->status.state != SESSION_STATE_OPENING &&
 	    session->status.state != SESSION_STATE_OPEN)
 		return;
+	if (session->status.timing.first_frame_ms == 0)
+		session->status.timing.first_frame_ms = util_now_ms();
 	if (flow_push_up(&session->flow, channel, data, len) < 0) {
 		session_end(session, MESSAGE_CLOSE_RADIO, "the cloud takes frames too slowly");
 		return;
@@ -273,7 +290,7 @@ int session_new(struct loop *loop, struct ble *ble, uint32_t id,
 	session->status.adapter = target->adapter;
 	session->status.has_link = true;
 	session->status.rssi_dbm = target->rssi_dbm;
-	session->status.since_ms = util_now_ms();
+	session->status.since_ms = session->status.timing.begun_ms = util_now_ms();
 	memcpy(session->status.device_id, target->device_id, 16);
 	memcpy(session->service_data, target->service_data, ADVERT_LEN);
 	util_uuid_text(target->device_id, session->device);
@@ -303,9 +320,23 @@ void session_free(struct session *session)
 	free(session);
 }
 
+uint32_t session_get_id(const struct session *session)
+{
+	return session->status.id;
+}
+
 void session_get_status(const struct session *session, struct session_status *ret)
 {
 	*ret = session->status;
 	ret->reason = session->reason;
 	flow_get_waiting(&session->flow, &ret->waiting_up, &ret->waiting_down);
+}
+
+enum session_result session_get_result(const struct session_status *status)
+{
+	if (status->failed)
+		return SESSION_RESULT_FAILED;
+	if (status->broken)
+		return SESSION_RESULT_BROKEN;
+	return status->was_up ? SESSION_RESULT_SERVED : SESSION_RESULT_GIVEN_UP;
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "agent/devices.h"
+#include "agent/timing.h"
 #include "ble/ble.h"
 #include "uplink/message.h"
 
@@ -25,6 +26,15 @@ enum session_state {
 	SESSION_STATE_ENDED, /* to be freed */
 };
 const char *session_state_name(enum session_state state);
+
+/* What became of one that has ended. */
+enum session_result {
+	SESSION_RESULT_SERVED, /* one of its two ends ended it */
+	SESSION_RESULT_BROKEN, /* ended in the middle: idle, too long, without an uplink */
+	SESSION_RESULT_FAILED,
+	SESSION_RESULT_GIVEN_UP, /* before it was up, and that is nobody's failure */
+};
+const char *session_result_name(enum session_result result);
 
 struct session_config {
 	uint64_t idle_ms; /* no frame either way for that long: ended */
@@ -44,6 +54,7 @@ struct session_status {
 	uint8_t device_id[16];
 	enum session_state state;
 	uint64_t since_ms; /* monotonic, of state */
+	struct timing timing;
 	unsigned adapter; /* N of hciN */
 	bool has_link; /* it takes one of the radio's slots */
 	bool accepted; /* by the cloud */
@@ -99,4 +110,7 @@ bool session_want(struct session *session, struct message_resume *ret);
  * has to be opened again; credits: of each side then. */
 void session_resume(struct session *session, const struct message_resume *wanted, uint32_t *next_id,
 		    uint32_t credits);
+uint32_t session_get_id(const struct session *session);
 void session_get_status(const struct session *session, struct session_status *ret);
+/* Of one in SESSION_STATE_ENDED. */
+enum session_result session_get_result(const struct session_status *status);

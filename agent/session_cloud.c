@@ -26,6 +26,8 @@ static void on_data(struct session *session, const struct message_data *data)
 			    data->len ? "DATA over max_frame" : "DATA without a frame");
 		return;
 	}
+	if (session->status.timing.first_answer_ms == 0)
+		session->status.timing.first_answer_ms = util_now_ms();
 	r = flow_push_down(&session->flow, data->channel, data->seq, data->payload, data->len);
 	if (r < 0)
 		session_end(session, MESSAGE_CLOSE_PROTOCOL, "DATA out of order or without credit");

@@ -71,6 +71,21 @@ static struct json_object *answer_devices(struct agent *agent, struct status_cli
 	return status_devices(agent);
 }
 
+static struct json_object *answer_device(struct agent *agent, struct status_client *client,
+					 const char *argument)
+{
+	(void)client;
+	return status_device(agent, argument);
+}
+
+static struct json_object *answer_sessions(struct agent *agent, struct status_client *client,
+					   const char *argument)
+{
+	(void)client;
+	(void)argument;
+	return status_sessions(agent);
+}
+
 static struct json_object *error_json(const char *text)
 {
 	struct json_object *o = json_object_new_object();
@@ -88,6 +103,8 @@ static const struct request {
 } requests[] = {
 	{"status", answer_status, false},
 	{"devices", answer_devices, false},
+	{"device", answer_device, true},
+	{"sessions", answer_sessions, false},
 };
 
 static struct json_object *answer(struct agent *agent, struct status_client *client,

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/status_parts.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "agent/agent.h"
 #include "agent/json.h"
 #include "agent/util.h"
@@ -45,7 +48,7 @@ struct json_object *status_sightings(const struct agent *agent, const struct dev
 	return o;
 }
 
-static void add_device(void *userdata, const struct device *d)
+static struct json_object *device_json(const struct device *d)
 {
 	struct json_object *o = json_object_new_object();
 	uint64_t now_ms = util_now_ms();
@@ -71,7 +74,12 @@ static void add_device(void *userdata, const struct device *d)
 		if (d->retry_ms > now_ms)
 			json_add_seconds(o, "retry_in_s", now_ms, d->retry_ms);
 	}
-	json_object_array_add(userdata, o);
+	return o;
+}
+
+static void add_device(void *userdata, const struct device *d)
+{
+	json_object_array_add(userdata, device_json(d));
 }
 
 struct json_object *status_devices(const struct agent *agent)
@@ -81,5 +89,45 @@ struct json_object *status_devices(const struct agent *agent)
 
 	devices_each(agent->devices, add_device, list);
 	json_object_object_add(o, "devices", list);
+	return o;
+}
+
+/* A Device ID, or a URL with one as the last part of its path. */
+static bool parse_device(const char *text, uint8_t ret[16])
+{
+	const size_t id_len = UTIL_UUID_TEXT - 1;
+	const char *host = strstr(text, "://");
+	size_t len = strlen(text);
+
+	if (!host)
+		return util_uuid_parse(text, len, ret);
+	host += strlen("://");
+	if (text[len - 1] == '/')
+		len--;
+	return len > id_len && text + len - id_len - 1 > host && text[len - id_len - 1] == '/' &&
+	       util_uuid_parse(text + len - id_len, id_len, ret);
+}
+
+struct json_object *status_device(const struct agent *agent, const char *text)
+{
+	struct json_object *o = json_object_new_object();
+	char id[UTIL_UUID_TEXT], error[64];
+	const struct device *device;
+	uint8_t device_id[16];
+
+	if (!parse_device(text, device_id)) {
+		json_add_text(o, "error", "expected a Device ID or Device URL");
+		return o;
+	}
+	device = devices_find(agent->devices, device_id);
+	if (device)
+		json_object_object_add(o, "device", device_json(device));
+	/* The table may have had to let it go since. */
+	if (!status_relay_device(agent, device_id, o) && !device) {
+		json_object_object_del(o, "last");
+		util_uuid_text(device_id, id);
+		snprintf(error, sizeof(error), "no device %s was heard", id);
+		json_add_text(o, "error", error);
+	}
 	return o;
 }

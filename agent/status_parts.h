@@ -19,5 +19,12 @@ struct json_object *status_uplink(const struct uplink_status *s, uint64_t now_ms
 struct json_object *status_sightings(const struct agent *agent, const struct devices_counters *d,
 				     uint64_t now_ms);
 struct json_object *status_devices(const struct agent *agent);
+/* One of them, with what the relay has of it. text: its Device ID or Device URL. */
+struct json_object *status_device(const struct agent *agent, const char *text);
 /* up: the uplink is. */
 struct json_object *status_relay(const struct agent *agent, const struct ble_status *ble, bool up);
+struct json_object *status_sessions(const struct agent *agent);
+/* Adds to o what the relay has of one device: "session", "queue", "last". Returns whether it has
+ * anything. */
+bool status_relay_device(const struct agent *agent, const uint8_t device_id[16],
+			 struct json_object *o);

@@ -71,6 +71,36 @@ void util_uuid_text(const uint8_t uuid[16], char ret[UTIL_UUID_TEXT])
 	*p = '\0';
 }
 
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 'a' ^ 'A'; /* lower case */
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool util_uuid_parse(const char *text, size_t len, uint8_t ret[16])
+{
+	const char *p = text;
+	uint8_t uuid[16];
+
+	if (len != UTIL_UUID_TEXT - 1)
+		return false;
+	for (int i = 0; i < 16; i++) {
+		int high, low;
+
+		if ((i == 4 || i == 6 || i == 8 || i == 10) && *p++ != '-')
+			return false;
+		high = hex_digit(*p++);
+		low = hex_digit(*p++);
+		if (high < 0 || low < 0)
+			return false;
+		uuid[i] = (uint8_t)(high << 4 | low);
+	}
+	memcpy(ret, uuid, sizeof(uuid));
+	return true;
+}
+
 /* The length of the well-formed character at p (RFC 3629, section 4), 0 for none. */
 static size_t utf8_char(const uint8_t *p, size_t len)
 {

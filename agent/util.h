@@ -56,6 +56,8 @@ uint32_t util_random_below(uint32_t limit);
 /* 8-4-4-4-12 text of 16 bytes in network order. ret has UTIL_UUID_TEXT bytes, NUL included. */
 #define UTIL_UUID_TEXT 37
 void util_uuid_text(const uint8_t uuid[16], char ret[UTIL_UUID_TEXT]);
+/* The other way, from exactly that text, in any case. Returns whether it was one. */
+bool util_uuid_parse(const char *text, size_t len, uint8_t ret[16]);
 
 /* What a CBOR text must be: RFC 3629. */
 bool util_is_utf8(const void *text, size_t len);

@@ -250,6 +250,42 @@ static void writes_uuids(void **state)
 	assert_string_equal(text, "00000000-0000-0000-0000-000000000000");
 }
 
+static bool reads(const char *text, uint8_t ret[16])
+{
+	return util_uuid_parse(text, strlen(text), ret);
+}
+
+static void reads_uuids(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		"01234567-89ab-cdef-fedc-ba987654321",
+		"01234567-89ab-cdef-fedc-ba98765432100",
+		"0123456789abcdeffedcba9876543210",
+		"01234567089ab-cdef-fedc-ba9876543210",
+		"01234567-89ab-cdef-fedcb-a9876543210",
+		"01234567-89ab-cdef-fedc-ba987654321g",
+		"01234567-89ab-cdef-fedc-ba987654321@",
+		"0123456`-89ab-cdef-fedc-ba9876543210",
+		"+1234567-89ab-cdef-fedc-ba9876543210",
+		"{01234567-89ab-cdef-fedc-ba98765432}",
+	};
+	static const uint8_t expected[16] = {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef,
+					     0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10};
+	uint8_t uuid[16] = {0}, unchanged[16] = {0};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_false(reads(bad[i], uuid));
+		assert_memory_equal(uuid, unchanged, 16);
+	}
+	assert_true(reads("01234567-89ab-cdef-fedc-ba9876543210", uuid));
+	assert_memory_equal(uuid, expected, 16);
+	memset(uuid, 0, 16);
+	assert_true(reads("01234567-89AB-CdEf-FEDC-BA9876543210", uuid));
+	assert_memory_equal(uuid, expected, 16);
+}
+
 static void random_is_within_its_limit(void **state)
 {
 	uint8_t a[32] = {0}, b[32] = {0};
@@ -379,6 +415,7 @@ int main(void)
 		cmocka_unit_test(reads_pieces_and_errors),
 		cmocka_unit_test(opens_regular_files_only),
 		cmocka_unit_test(writes_uuids),
+		cmocka_unit_test(reads_uuids),
 		cmocka_unit_test(random_is_within_its_limit),
 		cmocka_unit_test(removes_files),
 		cmocka_unit_test(the_clock_goes_on),
