@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/credentials.h"
 #include "agent/identity.h"
 #include "agent/location.h"
 #include "agent/log.h"
@@ -58,6 +59,7 @@ static int add_auth(struct cloud *cloud, const struct settings *settings)
 	}
 	cloud->config.certificate_file = settings->auth.certificate_file;
 	cloud->config.key_file = cloud->key_file;
+	cloud->certificate_end = credentials_certificate_end(cloud->config.certificate_file);
 	return 0;
 }
 

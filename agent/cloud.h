@@ -17,6 +17,7 @@ struct cloud {
 	struct proxy proxy;
 	struct message_location location;
 	char *key_file; /* owned, NULL for none */
+	int64_t certificate_end; /* of the hotspot's own, Unix time; 0 for none */
 	struct stat ca, certificate; /* as the files were; all zero for none */
 };
 

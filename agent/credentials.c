@@ -137,3 +137,26 @@ int credentials_check(const struct settings *settings, const struct identity *id
 		r = check_certificate(settings, identity, ret_error);
 	return r;
 }
+
+int64_t credentials_certificate_end(const char *path)
+{
+	char error[CREDENTIALS_ERROR];
+	mbedtls_x509_crt chain;
+	int64_t end = 0;
+
+	mbedtls_x509_crt_init(&chain);
+	if (read_chain("auth.certificate_file", path, &chain, error) >= 0) {
+		const mbedtls_x509_time *t = &chain.valid_to;
+
+		end = timegm(&(struct tm){
+			.tm_year = t->year - 1900,
+			.tm_mon = t->mon - 1,
+			.tm_mday = t->day,
+			.tm_hour = t->hour,
+			.tm_min = t->min,
+			.tm_sec = t->sec,
+		});
+	}
+	mbedtls_x509_crt_free(&chain);
+	return end;
+}

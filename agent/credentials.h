@@ -2,6 +2,8 @@
 /* The files by which hotspot and cloud show who they are, looked at before they are used. */
 #pragma once
 
+#include <stdint.h>
+
 struct identity;
 struct settings;
 
@@ -15,3 +17,5 @@ struct settings;
  */
 int credentials_check(const struct settings *settings, const struct identity *identity,
 		      char ret_error[CREDENTIALS_ERROR]);
+/* When the first certificate (PEM) in a file ends, Unix time; 0 where it cannot be read. */
+int64_t credentials_certificate_end(const char *path);

@@ -81,3 +81,15 @@ void json_add_date(struct json_object *o, const char *key, int64_t unix_s)
 	    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm) > 0)
 		json_add_text(o, key, text);
 }
+
+void json_add_time(struct json_object *o, const char *key, int64_t unix_ms)
+{
+	time_t t = (time_t)(unix_ms / 1000);
+	char date[32], text[48];
+	struct tm tm;
+
+	if (!gmtime_r(&t, &tm) || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+		return;
+	snprintf(text, sizeof(text), "%s.%03uZ", date, (unsigned)(unix_ms % 1000));
+	json_add_text(o, key, text);
+}

@@ -22,3 +22,5 @@ void json_add_device_url(struct json_object *o, const uint8_t device_id[16]);
 void json_add_adapter(struct json_object *o, unsigned index);
 /* Unix time, in UTC; nothing for 0. */
 void json_add_date(struct json_object *o, const char *key, int64_t unix_s);
+/* Milliseconds of Unix time, in UTC. */
+void json_add_time(struct json_object *o, const char *key, int64_t unix_ms);

@@ -11,7 +11,6 @@
 #define FIELDS		9
 #define SIGHTING_FIELDS 9
 #define SIGHTING_LEAST	30 /* bytes of the shortest */
-#define WALL_SANE_MS	UINT64_C(1704067200000) /* 2024-01-01: a clock before that was never set */
 
 static const uint8_t no_boot_id[16];
 
@@ -168,7 +167,7 @@ uint64_t kept_elapsed_ms(const struct kept_clock *then, const struct kept_clock 
 
 	if (same_boot && now->boottime_ms >= then->boottime_ms)
 		return now->boottime_ms - then->boottime_ms;
-	if (then->wall_ms >= WALL_SANE_MS && now->wall_ms >= then->wall_ms)
+	if (then->wall_ms >= UTIL_CLOCK_SET_S * UINT64_C(1000) && now->wall_ms >= then->wall_ms)
 		return now->wall_ms - then->wall_ms;
 	return now->boottime_ms;
 }

@@ -162,6 +162,7 @@ void reporter_up(struct reporter *reporter, uint64_t interval_ms)
 void reporter_down(struct reporter *reporter)
 {
 	reporter->up = false;
+	reporter->counters.awaited_ms = 0;
 	loop_timer_stop(&reporter->interval_timer);
 	loop_timer_stop(&reporter->budget_timer);
 }
@@ -184,7 +185,8 @@ void reporter_acknowledged(struct reporter *reporter, uint64_t batch)
 	reporter->counters.batches++;
 	reporter->counters.sightings += reporter->n;
 	reporter->counters.adverts += reporter->n_adverts;
-	reporter->counters.unacknowledged_ms = 0;
+	reporter->counters.unacknowledged_ms = reporter->counters.awaited_ms = 0;
+	reporter->counters.acknowledged_ms = util_now_ms();
 	reporter->batch_out = false;
 	reporter->batch++;
 	if (reporter->all_due > 0 || reporter->urgent_due)
@@ -334,6 +336,7 @@ size_t reporter_next_message(struct reporter *reporter, uint8_t *buf, size_t siz
 	reporter->n_adverts = encoding.n_adverts;
 	count_sent(reporter, encoding.now_ms);
 	reporter->batch_sent = true;
+	reporter->counters.awaited_ms = encoding.now_ms;
 	len = message_encode_sightings(reporter->batch, encoding.sightings, encoding.n, buf, size);
 	budget_spend(&reporter->budget, encoding.now_ms, bytes_of(len, reporter->batch));
 	return len;
@@ -356,6 +359,13 @@ bool reporter_idle(const struct reporter *reporter)
 	if (reporter->budget_timer.armed)
 		return true;
 	return !reporter->batch_out && counters.dirty == 0;
+}
+
+uint64_t reporter_late_ms(const struct reporter *reporter, uint64_t now_ms)
+{
+	uint64_t since_ms = reporter->counters.awaited_ms;
+
+	return since_ms != 0 && now_ms - since_ms >= REPORTER_LATE_MS ? now_ms - since_ms : 0;
 }
 
 void reporter_get_counters(const struct reporter *reporter, struct reporter_counters *ret)

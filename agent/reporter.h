@@ -16,6 +16,9 @@
 struct loop;
 struct reporter;
 
+/* A cloud that has not acknowledged a batch for so long takes none in. */
+#define REPORTER_LATE_MS UINT64_C(30000)
+
 struct reporter_config {
 	uint64_t
 		interval_ms; /* 0: devices that stay are not reported, whatever the cloud asks for */
@@ -26,6 +29,8 @@ struct reporter_counters {
 	uint64_t batches, sightings, adverts; /* acknowledged */
 	uint64_t resent, resent_sightings; /* resent: batches */
 	uint64_t unacknowledged_ms; /* monotonic, since when a batch is out; 0 for none */
+	uint64_t awaited_ms; /* the same, on the connection there is */
+	uint64_t acknowledged_ms; /* monotonic, of the last acknowledgement; 0 for never */
 };
 
 struct reporter_budget {
@@ -60,5 +65,7 @@ size_t reporter_next_message(struct reporter *reporter, uint8_t *buf, size_t siz
 void reporter_flush(struct reporter *reporter);
 /* No acknowledgement is waited for, and nothing is left to tell, but what the budget holds back. */
 bool reporter_idle(const struct reporter *reporter);
+/* For how long the cloud has owed an acknowledgement, in milliseconds; 0 where it is not late. */
+uint64_t reporter_late_ms(const struct reporter *reporter, uint64_t now_ms);
 void reporter_get_counters(const struct reporter *reporter, struct reporter_counters *ret);
 void reporter_get_budget(const struct reporter *reporter, struct reporter_budget *ret);

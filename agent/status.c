@@ -2,9 +2,13 @@
 #include "agent/status.h"
 
 #include <string.h>
+#include <time.h>
 
+#include "agent/advice.h"
 #include "agent/agent.h"
 #include "agent/json.h"
+#include "agent/log.h"
+#include "agent/process.h"
 #include "agent/status_parts.h"
 #include "agent/summary.h"
 #include "agent/util.h"
@@ -20,11 +24,10 @@ static struct json_object *configuration_json(const struct agent *agent, uint64_
 	if (s.state == RELOAD_NONE)
 		return o;
 	json_add_seconds(o, "since_s", s.since_ms, now_ms);
-	if (*s.text)
-		json_add_text(o,
-			      s.state == RELOAD_REFUSED || s.state == RELOAD_REVERTED ? "error"
-										      : "changed",
-			      s.text);
+	if (s.state == RELOAD_REFUSED || s.state == RELOAD_REVERTED)
+		json_add_text(o, "error", s.text);
+	else if (*s.text)
+		json_add_text(o, "changed", s.text);
 	if (*s.restart)
 		json_add_text(o, "needs_restart", s.restart);
 	if (s.revert_ms != 0)
@@ -32,58 +35,51 @@ static struct json_object *configuration_json(const struct agent *agent, uint64_
 	return o;
 }
 
-static struct json_object *answer_status(struct agent *agent, struct status_client *client,
-					 const char *argument)
+static struct json_object *clock_json(const struct timespec *now)
 {
 	struct json_object *o = json_object_new_object();
-	uint64_t now_ms = util_now_ms();
-	struct ble_status ble;
-	struct uplink_status uplink;
-	struct devices_counters devices;
-	char summary[SUMMARY_MAX];
-	bool working;
 
-	(void)client;
-	(void)argument;
-	ble_get_status(agent->ble, &ble);
-	uplink_get_status(agent->uplink, &uplink);
-	devices_get_counters(agent->devices, &devices);
-	working = summary_write(agent, &ble, &uplink, &devices, summary, sizeof(summary));
-	json_add_text(o, "summary", summary);
-	json_add_bool(o, "working", working);
-	json_add_text(o, "version", VERSION);
-	json_add_seconds(o, "uptime_s", agent->started_ms, now_ms);
-	json_add_uuid(o, "hotspot_id", agent->identity->hotspot_id);
-	json_object_object_add(o, "configuration", configuration_json(agent, now_ms));
-	json_object_object_add(o, "bluetooth", status_bluetooth(&ble, now_ms));
-	json_object_object_add(o, "uplink", status_uplink(&uplink, now_ms));
-	json_object_object_add(o, "sightings", status_sightings(agent, &devices, now_ms));
-	json_object_object_add(o, "relay",
-			       status_relay(agent, &ble, uplink.state == UPLINK_STATE_UP));
+	json_add_time(o, "time", (int64_t)now->tv_sec * 1000 + now->tv_nsec / 1000000);
+	json_add_bool(o, "set", now->tv_sec >= UTIL_CLOCK_SET_S);
 	return o;
 }
 
-static struct json_object *answer_devices(struct agent *agent, struct status_client *client,
-					  const char *argument)
+static struct json_object *process_json(void)
 {
-	(void)client;
-	(void)argument;
-	return status_devices(agent);
+	struct json_object *o = json_object_new_object();
+	struct process_memory memory;
+
+	process_get_memory(&memory);
+	json_add_number(o, "rss_kb", memory.rss_kb);
+	json_add_number(o, "peak_rss_kb", memory.peak_rss_kb);
+	return o;
 }
 
-static struct json_object *answer_device(struct agent *agent, struct status_client *client,
-					 const char *argument)
+static struct json_object *answer_status(const struct agent *agent)
 {
-	(void)client;
-	return status_device(agent, argument);
-}
+	struct json_object *o = json_object_new_object();
+	struct summary_facts facts;
+	char summary[SUMMARY_MAX];
+	bool working, up;
 
-static struct json_object *answer_sessions(struct agent *agent, struct status_client *client,
-					   const char *argument)
-{
-	(void)client;
-	(void)argument;
-	return status_sessions(agent);
+	summary_gather(agent, &facts);
+	working = summary_write(agent, &facts, summary, sizeof(summary));
+	up = facts.uplink.state == UPLINK_STATE_UP;
+	json_add_text(o, "summary", summary);
+	json_add_bool(o, "working", working);
+	json_add_text(o, "version", VERSION);
+	json_add_seconds(o, "uptime_s", agent->started_ms, facts.now_ms);
+	json_add_text(o, "log_level", log_level_name(log_get_level()));
+	json_object_object_add(o, "clock", clock_json(&facts.clock));
+	json_object_object_add(o, "process", process_json());
+	json_add_uuid(o, "hotspot_id", agent->identity->hotspot_id);
+	json_object_object_add(o, "configuration", configuration_json(agent, facts.now_ms));
+	json_object_object_add(o, "bluetooth", status_bluetooth(&facts.ble, facts.now_ms));
+	json_object_object_add(o, "uplink", status_uplink(&facts.advice, facts.now_ms));
+	json_object_object_add(o, "sightings",
+			       status_sightings(agent, &facts.devices, facts.now_ms));
+	json_object_object_add(o, "relay", status_relay(agent, &facts.ble, up));
+	return o;
 }
 
 static struct json_object *error_json(const char *text)
@@ -94,31 +90,38 @@ static struct json_object *error_json(const char *text)
 	return o;
 }
 
-/* argument: what follows the name and a space, "" for nothing. */
+/* Each has one of the functions. argument: what follows the name and a space, "" for nothing. */
 static const struct request {
 	const char *name;
-	struct json_object *(*answer)(struct agent *agent, struct status_client *client,
-				      const char *argument);
-	bool takes_argument;
+	struct json_object *(*plain)(const struct agent *agent);
+	struct json_object *(*with)(const struct agent *agent, const char *argument);
 } requests[] = {
-	{"status", answer_status, false},
-	{"devices", answer_devices, false},
-	{"device", answer_device, true},
-	{"sessions", answer_sessions, false},
+	{"status", .plain = answer_status},
+	{"devices", .plain = status_devices},
+	{"device", .with = status_device},
+	{"sessions", .plain = status_sessions},
 };
 
-static struct json_object *answer(struct agent *agent, struct status_client *client,
+static struct json_object *answer(const struct agent *agent, struct status_client *client,
 				  const char *line)
 {
 	size_t len = strcspn(line, " ");
 	const char *argument = line[len] ? line + len + 1 : "";
 
+	(void)client;
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
-		if (strlen(requests[i].name) == len && memcmp(requests[i].name, line, len) == 0 &&
-		    (requests[i].takes_argument || !*argument))
-			return requests[i].answer(agent, client, argument);
+		const struct request *r = &requests[i];
+
+		if (strlen(r->name) != len || memcmp(r->name, line, len) != 0)
+			continue;
+		if (r->with)
+			return r->with(agent, argument);
+		if (!*argument)
+			return r->plain(agent);
 	}
-	return error_json("unknown request; there are: status, devices");
+	return error_json(
+		"unknown request; there are: status, devices, device ID, sessions, journal, "
+		"log, events, log-level [LEVEL]");
 }
 
 char *status_answer(void *userdata, struct status_client *client, const char *request)

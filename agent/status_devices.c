@@ -39,6 +39,8 @@ struct json_object *status_sightings(const struct agent *agent, const struct dev
 	json_add_number(o, "resent_sightings", r->resent_sightings);
 	if (r->unacknowledged_ms != 0)
 		json_add_seconds(o, "unacknowledged_s", r->unacknowledged_ms, now_ms);
+	if (r->acknowledged_ms != 0)
+		json_add_seconds(o, "acknowledged_s", r->acknowledged_ms, now_ms);
 	json_add_number(o, "kept", d->kept);
 	json_add_number(o, "merged", d->merged);
 	json_add_number(o, "evicted", d->evicted);

@@ -11,11 +11,12 @@
 #include "ble/ble.h"
 #include "uplink/uplink.h"
 
+struct advice_uplink_facts;
 struct agent;
 struct devices_counters;
 
 struct json_object *status_bluetooth(const struct ble_status *s, uint64_t now_ms);
-struct json_object *status_uplink(const struct uplink_status *s, uint64_t now_ms);
+struct json_object *status_uplink(const struct advice_uplink_facts *facts, uint64_t now_ms);
 struct json_object *status_sightings(const struct agent *agent, const struct devices_counters *d,
 				     uint64_t now_ms);
 struct json_object *status_devices(const struct agent *agent);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/status_parts.h"
 
+#include "agent/advice.h"
 #include "agent/json.h"
 
 static struct json_object *bytes_json(const uint64_t bytes[TRAFFIC_CLASSES])
@@ -26,6 +27,7 @@ static struct json_object *urls_json(const struct urls *urls, uint64_t now_ms)
 			json_add_seconds(o, "retry_in_s", now_ms, url->retry_ms);
 		if (*url->error) {
 			json_add_text(o, "error", url->error);
+			json_add_text(o, "failed_at", failure_at_name(url->failure.at));
 			json_add_seconds(o, "error_s", url->error_ms, now_ms);
 		}
 		json_object_array_add(list, o);
@@ -33,9 +35,11 @@ static struct json_object *urls_json(const struct urls *urls, uint64_t now_ms)
 	return list;
 }
 
-struct json_object *status_uplink(const struct uplink_status *s, uint64_t now_ms)
+struct json_object *status_uplink(const struct advice_uplink_facts *facts, uint64_t now_ms)
 {
 	struct json_object *o = json_object_new_object();
+	const struct uplink_status *s = facts->uplink;
+	char advice[ADVICE_MAX];
 
 	json_add_text(o, "state", uplink_state_name(s->state));
 	json_add_seconds(o, "since_s", s->since_ms, now_ms);
@@ -50,9 +54,14 @@ struct json_object *status_uplink(const struct uplink_status *s, uint64_t now_ms
 		json_add_seconds(o, "reconnect_in_s", now_ms, s->reconnect_ms);
 	if (*s->error) {
 		json_add_text(o, "error", s->error);
+		json_add_text(o, "failed_at", failure_at_name(s->failure.at));
 		json_add_seconds(o, "error_s", s->error_ms, now_ms);
 	}
+	advice_uplink(facts, advice, sizeof(advice));
+	if (*advice)
+		json_add_text(o, "advice", advice);
 	json_add_date(o, "certificate_until", s->certificate_end);
+	json_add_date(o, "own_certificate_until", facts->own_certificate_end);
 	if (*s->hotspot_name)
 		json_add_text(o, "hotspot_name", s->hotspot_name);
 	if (s->rtt_us != 0)

@@ -48,6 +48,9 @@ void util_closep(int *fd);
 uint64_t util_now_ms(void);
 uint64_t util_now_us(void);
 
+/* 2024-01-01, Unix time: a wall clock before that was never set. */
+#define UTIL_CLOCK_SET_S INT64_C(1704067200)
+
 /* Fills buf with random bytes of the kernel. Aborts if there are none: nothing can go on. */
 void util_random(void *buf, size_t len);
 /* Uniform in [0, limit]; limit < 2^32. */

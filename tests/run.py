@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-UPLINK = ["auth", "config", "endpoints", "goaway", "infrastructure", "library", "liveness", "proxy",
-          "recovery", "relay", "reload", "reload_revert", "resume", "status", "tls", "traffic"]
+UPLINK = ["auth", "config", "endpoints", "first_line", "goaway", "infrastructure", "library",
+          "liveness", "proxy", "recovery", "relay", "reload", "reload_revert", "resume", "status",
+          "tls", "traffic"]
 
 
 class Count(NamedTuple):

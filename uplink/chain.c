@@ -17,7 +17,6 @@
 #define TIME_TEXT   sizeof("-2147483648-00-00 00:00 UTC")
 #define HOSTS_SHOWN 4
 #define HOST_TEXT   80
-#define CLOCK_SET   1704067200 /* 2024-01-01: a clock before that has never been set */
 #define SAN_DNS	    (MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_DNS_NAME)
 #define SAN_ADDRESS (MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_IP_ADDRESS)
 #define USAGE_FLAGS                                                                                \
@@ -169,7 +168,7 @@ static void future_text(const struct chain *chain, const struct finding *f, char
 	time_text(&f->crt->valid_from, from);
 	clock_text(chain->now, now);
 	snprintf(ret, size, "%s, valid from %s; the hub's clock says %s%s", whose, from, now,
-		 chain->now < CLOCK_SET ? ", is it set?" : "");
+		 chain->now < UTIL_CLOCK_SET_S ? ", is it set?" : "");
 }
 
 static void weak_text(const struct chain *chain, const struct finding *f, char *ret, size_t size)
@@ -202,27 +201,29 @@ static void other_text(const struct chain *chain, const struct finding *f, char 
 static const struct {
 	uint32_t flags;
 	bool unset_clock; /* only with a clock that was never set: it explains the rest */
+	enum failure_cause cause;
 	void (*text)(const struct chain *chain, const struct finding *f, char *ret, size_t size);
 } ranks[] = {
-	{MBEDTLS_X509_BADCERT_FUTURE, true, future_text},
-	{MBEDTLS_X509_BADCERT_NOT_TRUSTED, false, unknown_text},
-	{MBEDTLS_X509_BADCERT_CN_MISMATCH, false, host_mismatch_text},
-	{MBEDTLS_X509_BADCERT_EXPIRED, false, expired_text},
-	{MBEDTLS_X509_BADCERT_FUTURE, false, future_text},
-	{WEAK_FLAGS, false, weak_text},
-	{USAGE_FLAGS, false, usage_text},
-	{UINT32_MAX, false, other_text},
+	{MBEDTLS_X509_BADCERT_FUTURE, true, FAILURE_CLOCK, future_text},
+	{MBEDTLS_X509_BADCERT_NOT_TRUSTED, false, FAILURE_UNKNOWN_CA, unknown_text},
+	{MBEDTLS_X509_BADCERT_CN_MISMATCH, false, FAILURE_OTHER_HOST, host_mismatch_text},
+	{MBEDTLS_X509_BADCERT_EXPIRED, false, FAILURE_EXPIRED, expired_text},
+	{MBEDTLS_X509_BADCERT_FUTURE, false, FAILURE_NOT_YET_VALID, future_text},
+	{WEAK_FLAGS, false, FAILURE_BAD_CERTIFICATE, weak_text},
+	{USAGE_FLAGS, false, FAILURE_BAD_CERTIFICATE, usage_text},
+	{UINT32_MAX, false, FAILURE_BAD_CERTIFICATE, other_text},
 };
 
 static void note(struct chain *chain, const struct finding *f)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(ranks); i++) {
 		if (!(f->flags & ranks[i].flags) ||
-		    (ranks[i].unset_clock && chain->now >= CLOCK_SET))
+		    (ranks[i].unset_clock && chain->now >= UTIL_CLOCK_SET_S))
 			continue;
 		if (chain->rank > 0 && chain->rank <= i + 1)
 			return;
 		chain->rank = i + 1;
+		chain->cause = ranks[i].cause;
 		ranks[i].text(chain, f, chain->text, sizeof(chain->text));
 		return;
 	}
@@ -240,6 +241,7 @@ static void check_pin(struct chain *chain, const mbedtls_x509_crt *crt)
 	pin_text(&pin, text);
 	name_text(&crt->subject, subject);
 	chain->rank = 1;
+	chain->cause = FAILURE_PIN;
 	snprintf(chain->text, sizeof(chain->text),
 		 "the server's key is none of uplink.pins: it is %s, of %s", text, subject);
 }
@@ -292,6 +294,7 @@ void chain_on_flags(struct chain *chain, uint32_t flags)
 	if (chain->rank > 0 || flags == 0)
 		return;
 	chain->rank = ARRAY_SIZE(ranks);
+	chain->cause = FAILURE_BAD_CERTIFICATE;
 	snprintf(chain->text, sizeof(chain->text),
 		 "the server's certificate is not accepted (mbedTLS flags 0x%x)", (unsigned)flags);
 }

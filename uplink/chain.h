@@ -11,6 +11,8 @@
 
 #include <mbedtls/x509_crt.h>
 
+#include "uplink/failure.h"
+
 struct pin;
 
 #define CHAIN_TEXT 400
@@ -21,6 +23,7 @@ struct chain {
 	const struct pin *pins; /* where there are any, only they count; not owned */
 	size_t n_pins;
 	unsigned rank; /* of what text says, the gravest is 1; 0: nothing is wrong */
+	enum failure_cause cause; /* of text */
 	char text[CHAIN_TEXT];
 };
 

@@ -40,6 +40,41 @@ void describe_end(const struct route *route, const struct websocket_end *end, ch
 			 route->proxy ? "through " : "", route_address(route), reason);
 }
 
+static enum failure_at where(const struct route *route, enum websocket_step step,
+			     enum failure_cause cause)
+{
+	static const enum failure_at steps[] = {
+		[WEBSOCKET_STEP_TCP] = FAILURE_AT_TCP,
+		[WEBSOCKET_STEP_TLS] = FAILURE_AT_TLS,
+		[WEBSOCKET_STEP_UPGRADE] = FAILURE_AT_UPGRADE,
+		[WEBSOCKET_STEP_OPEN] = FAILURE_AT_HELLO,
+	};
+	/* In TLS 1.3 a server says only afterwards what it does not like. */
+	enum failure_at at = failure_at_of(cause);
+
+	if (at == FAILURE_AT_NONE)
+		at = steps[step];
+	/* In silence nobody knows whether there is a tunnel yet. */
+	if (route->proxy &&
+	    (at == FAILURE_AT_TCP || (at == FAILURE_AT_TLS && cause == FAILURE_SILENCE)))
+		at = FAILURE_AT_PROXY;
+	return at;
+}
+
+struct failure describe_failure(const struct route *route, const struct websocket_end *end,
+				bool was_up, bool silent)
+{
+	bool coded = end->step == WEBSOCKET_STEP_OPEN && end->code != WEBSOCKET_NO_HANDSHAKE;
+	struct failure failure = {
+		.cause = silent && !coded ? FAILURE_SILENCE : end->cause,
+		.code = coded ? end->code : 0,
+		.http_status = end->http_status,
+	};
+
+	failure.at = was_up ? FAILURE_AT_UP : where(route, end->step, failure.cause);
+	return failure;
+}
+
 const char *describe_missing(const struct route *route, enum websocket_step step)
 {
 	switch (step) {

@@ -49,6 +49,7 @@ struct diagnosis {
 	size_t answer_len;
 	void (*on_done)(void *userdata, const char *text);
 	void *userdata; /* not owned */
+	enum failure_cause cause;
 	char text[DIAGNOSIS_TEXT];
 };
 
@@ -63,10 +64,12 @@ static void finish(struct diagnosis *d)
 	d->on_done(d->userdata, d->text);
 }
 
-static void _printf_(2, 3) finish_with(struct diagnosis *d, const char *format, ...)
+static void _printf_(3, 4)
+	finish_with(struct diagnosis *d, enum failure_cause cause, const char *format, ...)
 {
 	va_list args;
 
+	d->cause = cause;
 	va_start(args, format);
 	vsnprintf(d->text, sizeof(d->text), format, args);
 	va_end(args);
@@ -81,6 +84,7 @@ static void set_stage(struct diagnosis *d, enum stage stage)
 
 static void connect_text(struct diagnosis *d, int error)
 {
+	d->cause = failure_of_errno(error);
 	snprintf(d->text, sizeof(d->text), "%s%s",
 		 d->target.proxy ? "the proxy cannot be reached: " : "", strerror(error));
 }
@@ -105,6 +109,7 @@ static void continue_tls(struct diagnosis *d)
 				 MIN((uint64_t)LINGER_MS, d->end_ms - MIN(now_ms, d->end_ms)));
 		break;
 	case HANDSHAKE_OVER:
+		d->cause = handshake_cause(d->handshake);
 		finish(d);
 		break;
 	}
@@ -115,10 +120,12 @@ static void begin_tls(struct diagnosis *d, size_t n_early)
 {
 	set_stage(d, STAGE_TLS);
 	if (handshake_new(&d->config, d->host, d->fd, d->answer + d->answer_len - n_early, n_early,
-			  &d->handshake, d->text) < 0)
+			  &d->handshake, d->text) < 0) {
+		d->cause = FAILURE_FILES;
 		finish(d);
-	else
+	} else {
 		continue_tls(d);
+	}
 }
 
 /* Returns the length of the answer up to and with this end; 0: it is not there yet. */
@@ -150,14 +157,15 @@ static unsigned parse_status(const uint8_t *line, size_t len, char ret_reason[RE
 
 static void finish_refused(struct diagnosis *d, unsigned status, const char *reason)
 {
-	bool unknown = status == 407 || status == 401; /* of a wrong password with tinyproxy */
+	enum failure_cause cause = failure_of_proxy(status);
+	bool unknown = cause == FAILURE_PROXY_USER;
 	const char *hint = "";
 
 	if (unknown && d->target.proxy_credentials)
 		hint = ": check the user and password of uplink.proxy";
 	else if (unknown)
 		hint = ": it wants a user and a password in uplink.proxy";
-	finish_with(d, "the proxy refuses the tunnel: HTTP %u%s%s", status, reason, hint);
+	finish_with(d, cause, "the proxy refuses the tunnel: HTTP %u%s%s", status, reason, hint);
 }
 
 /* A refusal is known by its first line, the tunnel begins behind the empty one. */
@@ -171,7 +179,7 @@ static void read_answer(struct diagnosis *d)
 		return;
 	status = parse_status(d->answer, len, reason);
 	if (status == 0) {
-		finish_with(d, "the proxy does not speak HTTP");
+		finish_with(d, FAILURE_NO_PROXY, "the proxy does not speak HTTP");
 		return;
 	}
 	if (status / 100 != 2) {
@@ -182,7 +190,7 @@ static void read_answer(struct diagnosis *d)
 	if (len > 0)
 		begin_tls(d, d->answer_len - len);
 	else if (d->answer_len == sizeof(d->answer))
-		finish_with(d, "the proxy's answer is too long");
+		finish_with(d, FAILURE_NO_PROXY, "the proxy's answer is too long");
 }
 
 static void continue_proxy(struct diagnosis *d)
@@ -195,9 +203,9 @@ static void continue_proxy(struct diagnosis *d)
 		d->answer_len += (size_t)n;
 		read_answer(d);
 	} else if (d->answer_len > 0) {
-		finish_with(d, "the proxy does not speak HTTP");
+		finish_with(d, FAILURE_NO_PROXY, "the proxy does not speak HTTP");
 	} else {
-		finish_with(d, "the proxy does not answer: %s",
+		finish_with(d, FAILURE_NO_PROXY, "the proxy does not answer: %s",
 			    n < 0 ? strerror(errno) : "it closes the connection");
 	}
 }
@@ -232,7 +240,7 @@ static void begin_proxy(struct diagnosis *d)
 
 	set_stage(d, STAGE_PROXY);
 	if (r < 0)
-		finish_with(d, "the proxy does not answer: %s", strerror(-r));
+		finish_with(d, FAILURE_NO_PROXY, "the proxy does not answer: %s", strerror(-r));
 	else
 		loop_fd_set(&d->watch, EPOLLIN);
 }
@@ -286,7 +294,8 @@ static void on_timeout(void *userdata)
 	if (d->known || d->stage == STAGE_LINGER)
 		finish(d);
 	else
-		finish_with(d, "%s in %u.%u s", waits[d->stage], (unsigned)(ms / 1000),
+		finish_with(d, d->stage == STAGE_PROXY ? FAILURE_NO_PROXY : FAILURE_SILENCE,
+			    "%s in %u.%u s", waits[d->stage], (unsigned)(ms / 1000),
 			    (unsigned)(ms % 1000 / 100));
 }
 
@@ -403,6 +412,11 @@ int diagnosis_start(struct loop *loop, const struct websocket_config *config,
 	}
 	*ret = d;
 	return 0;
+}
+
+enum failure_cause diagnosis_cause(const struct diagnosis *d)
+{
+	return d->cause;
 }
 
 void diagnosis_cancel(struct diagnosis *d)

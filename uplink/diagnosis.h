@@ -24,5 +24,7 @@ int diagnosis_start(struct loop *loop, const struct websocket_config *config,
 		    const struct websocket_target *target, enum websocket_step step,
 		    uint32_t timeout_ms, void (*on_done)(void *userdata, const char *text),
 		    void *userdata, struct diagnosis **ret);
+/* The cause of what on_done tells; from within it. */
+enum failure_cause diagnosis_cause(const struct diagnosis *diagnosis);
 /* Also after on_done, and fine from within it. NULL is fine. */
 void diagnosis_cancel(struct diagnosis *diagnosis);

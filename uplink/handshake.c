@@ -48,6 +48,7 @@ struct handshake {
 	uint8_t first; /* byte the server sent */
 	bool has_first;
 	bool done; /* with the handshake proper */
+	enum failure_cause cause;
 };
 
 static int random_bytes(void *userdata, unsigned char *buf, size_t len)
@@ -294,8 +295,9 @@ static const struct {
 	[120] = {"no_application_protocol", false},
 };
 
-static void version_text(char ret_text[HANDSHAKE_TEXT])
+static void version_text(struct handshake *h, char ret_text[HANDSHAKE_TEXT])
 {
+	h->cause = FAILURE_TLS_VERSION;
 #ifdef LWS_WITH_MBEDTLS
 	snprintf(ret_text, HANDSHAKE_TEXT,
 		 "TLS: the server does not speak TLS 1.2, and libwebsockets with mbedTLS no other");
@@ -308,7 +310,7 @@ static void version_text(char ret_text[HANDSHAKE_TEXT])
 #endif
 }
 
-static void alert_text(const struct handshake *h, char ret_text[HANDSHAKE_TEXT])
+static void alert_text(struct handshake *h, char ret_text[HANDSHAKE_TEXT])
 {
 	const uint8_t *message = h->ssl.MBEDTLS_PRIVATE(in_msg); /* level, number */
 	unsigned n = message ? message[1] : 0;
@@ -320,13 +322,16 @@ static void alert_text(const struct handshake *h, char ret_text[HANDSHAKE_TEXT])
 	const char *what = "the server refused the TLS handshake";
 
 	if (n == MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION) {
-		version_text(ret_text);
+		version_text(h, ret_text);
 		return;
 	}
-	if (missing || (known && alerts[n].of_certificate))
+	if (missing || (known && alerts[n].of_certificate)) {
+		h->cause = h->config->certificate_file ? FAILURE_CERTIFICATE_REFUSED
+						       : FAILURE_CERTIFICATE_WANTED;
 		what = h->config->certificate_file
 			       ? "the server does not accept the hotspot's certificate"
 			       : "the server wants a client certificate: see auth.mode";
+	}
 	snprintf(ret_text, HANDSHAKE_TEXT, "%s: alert %u%s%s%s", what, n, known ? " (" : "",
 		 known ? alerts[n].name : "", known ? ")" : "");
 }
@@ -354,6 +359,9 @@ static void explain(struct handshake *h, int r, char ret_text[HANDSHAKE_TEXT])
 {
 	if (r == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
 		chain_on_flags(&h->chain, mbedtls_ssl_get_verify_result(&h->ssl));
+	h->cause = h->chain.rank > 0 ? h->chain.cause
+		   : speaks_tls(h)   ? FAILURE_TLS_FAILED
+				     : FAILURE_NO_TLS;
 	if (h->chain.rank > 0)
 		snprintf(ret_text, HANDSHAKE_TEXT, "%s", h->chain.text);
 	else if (!speaks_tls(h))
@@ -363,7 +371,7 @@ static void explain(struct handshake *h, int r, char ret_text[HANDSHAKE_TEXT])
 	else if (r == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE)
 		alert_text(h, ret_text);
 	else if (r == BAD_VERSION)
-		version_text(ret_text);
+		version_text(h, ret_text);
 	else if (h->io_error || r == 0 || r == MBEDTLS_ERR_SSL_CONN_EOF ||
 		 r == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
 		closed_text(h, ret_text);
@@ -410,4 +418,9 @@ enum handshake_state handshake_step(struct handshake *h, char ret_text[HANDSHAKE
 	if (r <= 0)
 		explain(h, r, ret_text);
 	return HANDSHAKE_OVER;
+}
+
+enum failure_cause handshake_cause(const struct handshake *h)
+{
+	return h->cause;
 }

@@ -29,3 +29,5 @@ int handshake_new(const struct websocket_config *config, const char *host, int f
 void handshake_free(struct handshake *handshake);
 /* Goes on with it. With HANDSHAKE_OVER ret_text is what is wrong in words, empty for nothing. */
 enum handshake_state handshake_step(struct handshake *handshake, char ret_text[HANDSHAKE_TEXT]);
+/* The cause of what handshake_step has told last. */
+enum failure_cause handshake_cause(const struct handshake *handshake);

@@ -26,6 +26,13 @@ struct resolver {
 	void *userdata; /* not owned */
 };
 
+static enum failure_cause cause_of(int error)
+{
+	if (error == EAI_AGAIN)
+		return FAILURE_NO_DNS;
+	return error == EAI_NONAME || error == EAI_NODATA ? FAILURE_NO_NAME : FAILURE_RESOLVER;
+}
+
 /* flags: of struct addrinfo. */
 static void resolve(const char *host, int flags, struct resolver_result *ret)
 {
@@ -40,6 +47,7 @@ static void resolve(const char *host, int flags, struct resolver_result *ret)
 	if (r != 0) {
 		snprintf(ret->error, sizeof(ret->error), "%s",
 			 r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));
+		ret->cause = cause_of(r);
 		return;
 	}
 	for (struct addrinfo *a = list; a && ret->n < RESOLVER_ADDRESSES_MAX; a = a->ai_next) {
@@ -48,8 +56,10 @@ static void resolve(const char *host, int flags, struct resolver_result *ret)
 			ret->n++;
 	}
 	freeaddrinfo(list);
-	if (ret->n == 0)
+	if (ret->n == 0) {
 		snprintf(ret->error, sizeof(ret->error), "the name has no address");
+		ret->cause = FAILURE_NO_NAME;
+	}
 }
 
 /* Nothing of the parent's may live on in the child: a socket it held open would outlast a close. */
@@ -88,6 +98,7 @@ static void on_readable(void *userdata, uint32_t revents)
 	/* One write of less than PIPE_BUF comes in one piece (POSIX, write). */
 	if (read(resolver->fd, &result, sizeof(result)) != sizeof(result)) {
 		result.n = 0;
+		result.cause = FAILURE_RESOLVER;
 		snprintf(result.error, sizeof(result.error), "the resolver process failed");
 	}
 	loop_fd_remove(&resolver->watch);

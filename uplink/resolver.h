@@ -8,6 +8,8 @@
 
 #include <stddef.h>
 
+#include "uplink/failure.h"
+
 struct loop;
 struct resolver;
 
@@ -18,6 +20,7 @@ struct resolver_result {
 	size_t n;
 	char addresses[RESOLVER_ADDRESSES_MAX][RESOLVER_TEXT]; /* in the order to be tried */
 	char error[128]; /* in words, where n is 0 */
+	enum failure_cause cause; /* of error */
 };
 
 /* Asks for the addresses of host. on_done comes once, from the loop, never from in here; not

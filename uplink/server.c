@@ -141,6 +141,7 @@ bool server_refused(struct lws *wsi, const char *cause, struct websocket_end *re
 		return false;
 	if (status == 101) {
 		/* It upgraded, but not as asked. */
+		ret->cause = FAILURE_SUBPROTOCOL;
 		if (cause && strncmp(cause, prefix, strlen(prefix)) == 0)
 			cause += strlen(prefix);
 		snprintf(ret_reason, WEBSOCKET_REASON, "the server's upgrade is not as asked: %s",

@@ -21,8 +21,8 @@ bool server_is_verified(struct lws *wsi);
 bool server_has_address(struct lws *wsi, const char *address);
 /* Until when the server's certificate is valid, Unix time; 0 where not known. After TLS. */
 int64_t server_certificate_end(struct lws *wsi);
-/* The server's answer to the upgrade, where it came and was no: fills in ret's status and
- * retry_after_s, and the reason. cause: libwebsockets' words, may be NULL. Returns whether there
+/* The server's answer to the upgrade, where it came and was no: fills in ret's status,
+ * retry_after_s and cause, and the reason. cause: libwebsockets' words, may be NULL. Returns whether there
  * was one. */
 bool server_refused(struct lws *wsi, const char *cause, struct websocket_end *ret,
 		    char ret_reason[WEBSOCKET_REASON]);

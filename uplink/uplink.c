@@ -34,12 +34,14 @@ struct uplink {
 	uint64_t since_ms;
 	uint64_t retry_ms;
 	char error[URLS_ERROR];
+	struct failure failure; /* of error */
 	uint64_t error_ms;
 	char hotspot_name[MESSAGE_NAME_MAX + 1];
 	uint8_t hello[MESSAGE_HELLO_MAX]; /* waits to be sent while hello_len > 0 */
 	size_t hello_len;
 	bool challenged;
 	bool going_away; /* as the server asked, so its end is no failure */
+	bool silent; /* the server was, so the connection is to end */
 	bool stopping;
 	void (*on_stopped)(void *userdata);
 
@@ -71,14 +73,6 @@ static void uplink_set_state(struct uplink *uplink, enum uplink_state state)
 	uplink->since_ms = util_now_ms();
 }
 
-static uint32_t random_word(void)
-{
-	uint32_t word;
-
-	util_random(&word, sizeof(word));
-	return word;
-}
-
 /* Until the first URL whose time comes. Returns the wait. */
 static uint64_t wait_for_retry(struct uplink *uplink)
 {
@@ -100,11 +94,12 @@ static void failed(struct uplink *uplink, const struct websocket_end *end, bool 
 
 	uplink->error_ms = now_ms;
 	snprintf(uplink->url->error, sizeof(uplink->url->error), "%s", uplink->error);
+	uplink->url->failure = uplink->failure;
 	url_failed(uplink->url, now_ms, hopeless, end ? end->retry_after_s * 1000 : 0,
-		   random_word());
+		   util_random_below(UINT32_MAX));
 	/* After that, or its own wait could be the shorter one, and the order not count. */
 	if (dropped)
-		urls_disperse(&uplink->urls, now_ms, random_word());
+		urls_disperse(&uplink->urls, now_ms, util_random_below(UINT32_MAX));
 	log_event(hopeless ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, LOG_EVENT_UPLINK, "uplink: %s",
 		  uplink->error);
 	wait_ms = wait_for_retry(uplink);
@@ -112,13 +107,13 @@ static void failed(struct uplink *uplink, const struct websocket_end *end, bool 
 		  (unsigned)(wait_ms % 1000 / 100));
 }
 
-static void failed_with(struct uplink *uplink, const char *fmt, ...) _printf_(2, 3);
-
 /* An attempt that came to no connection. */
-static void failed_with(struct uplink *uplink, const char *fmt, ...)
+static void _printf_(3, 4)
+	failed_with(struct uplink *uplink, enum failure_cause cause, const char *fmt, ...)
 {
 	va_list args;
 
+	uplink->failure = (struct failure){.at = failure_at_of(cause), .cause = cause};
 	va_start(args, fmt);
 	vsnprintf(uplink->error, sizeof(uplink->error), fmt, args);
 	va_end(args);
@@ -148,7 +143,7 @@ static void connect_next(struct uplink *uplink)
 	};
 
 	if (uplink->config.token_file && token_read(uplink->config.token_file, token, error) < 0) {
-		failed_with(uplink, "%s", error);
+		failed_with(uplink, FAILURE_TOKEN, "%s", error);
 		return;
 	}
 	log_debug("uplink: connecting to %s, port %u", address, target.port);
@@ -165,7 +160,8 @@ static void on_found(void *userdata, const char *error)
 
 	loop_timer_stop(&uplink->deadline_timer);
 	if (error)
-		failed_with(uplink, "cannot resolve %s: %s", route_host(&uplink->route), error);
+		failed_with(uplink, uplink->route.addresses.cause, "cannot resolve %s: %s",
+			    route_host(&uplink->route), error);
 	else
 		connect_next(uplink);
 }
@@ -181,13 +177,14 @@ static void on_retry(void *userdata)
 	uplink->attempts++;
 	uplink->url = urls_next(&uplink->urls, util_now_ms());
 	if (!uplink->ws && open_websocket(uplink) < 0) {
-		failed_with(uplink, "cannot set up TLS, see the log");
+		failed_with(uplink, FAILURE_FILES, "cannot set up TLS, see the log");
 		return;
 	}
 	uplink_set_state(uplink, UPLINK_STATE_RESOLVING);
 	r = route_find(&uplink->route, &uplink->url->endpoint);
 	if (r < 0)
-		failed_with(uplink, "cannot start the resolver: %s", strerror(-r));
+		failed_with(uplink, FAILURE_RESOLVER, "cannot start the resolver: %s",
+			    strerror(-r));
 	else
 		start_deadline(uplink);
 }
@@ -195,8 +192,8 @@ static void on_retry(void *userdata)
 static void on_resolve_deadline(struct uplink *uplink)
 {
 	route_cancel(&uplink->route);
-	failed_with(uplink, "cannot resolve %s: no answer in %u s", route_host(&uplink->route),
-		    uplink->config.connect_timeout_ms / 1000);
+	failed_with(uplink, FAILURE_NO_DNS, "cannot resolve %s: no answer in %u s",
+		    route_host(&uplink->route), uplink->config.connect_timeout_ms / 1000);
 }
 
 static void on_deadline(void *userdata)
@@ -213,6 +210,7 @@ static void on_deadline(void *userdata)
 	else
 		snprintf(reason, sizeof(reason), "%s in %u s", uplink->missing,
 			 uplink->config.connect_timeout_ms / 1000);
+	uplink->silent = true;
 	websocket_close(uplink->ws, 0, reason);
 }
 
@@ -233,7 +231,7 @@ static void forget_connection(struct uplink *uplink)
 	loop_timer_stop(&uplink->goaway_timer);
 	keepalive_stop(&uplink->keepalive);
 	uplink->hello_len = 0;
-	uplink->challenged = uplink->going_away = false;
+	uplink->challenged = uplink->going_away = uplink->silent = false;
 }
 
 /* Whether it is to be tried again with the next address: the server itself has not spoken yet. */
@@ -247,6 +245,7 @@ static void on_closed(void *userdata, const struct websocket_end *end)
 	struct uplink *uplink = userdata;
 	bool was_up = uplink->state == UPLINK_STATE_UP;
 	bool going_away = uplink->going_away;
+	struct failure failure = describe_failure(&uplink->route, end, was_up, uplink->silent);
 
 	forget_connection(uplink);
 	if (was_up)
@@ -256,6 +255,7 @@ static void on_closed(void *userdata, const struct websocket_end *end)
 		return;
 	}
 	describe_end(&uplink->route, end, uplink->error, sizeof(uplink->error));
+	uplink->failure = failure;
 	if (uplink->stopping) {
 		uplink_set_state(uplink, UPLINK_STATE_UNCONFIGURED);
 		uplink->on_stopped(uplink->userdata);
@@ -378,6 +378,7 @@ static void on_dead(void *userdata)
 {
 	struct uplink *uplink = userdata;
 
+	uplink->silent = true;
 	websocket_close(uplink->ws, 0, "no answer to a ping");
 }
 
@@ -535,6 +536,7 @@ int uplink_configure(struct uplink *uplink, const struct uplink_config *config)
 		uplink->handler.on_down(uplink->userdata);
 	uplink->config = *config;
 	uplink->error[0] = '\0';
+	uplink->failure = (struct failure){0};
 	return begin(uplink);
 }
 
@@ -572,8 +574,6 @@ void uplink_stop(struct uplink *uplink, uint32_t timeout_ms, void (*on_stopped)(
 
 void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret)
 {
-	const struct proxy *proxy = uplink->route.proxy;
-
 	*ret = (struct uplink_status){
 		.state = uplink->state,
 		.since_ms = uplink->since_ms,
@@ -582,9 +582,10 @@ void uplink_get_status(const struct uplink *uplink, struct uplink_status *ret)
 		       : uplink->urls.n > 0 ? uplink->urls.urls[0].text
 					    : "",
 		.address = route_address(&uplink->route),
-		.proxy = proxy ? proxy->authority : "",
+		.proxy = uplink->route.proxy ? uplink->route.proxy->authority : "",
 		.error = uplink->error,
 		.error_ms = uplink->error_ms,
+		.failure = uplink->failure,
 		.hotspot_name = uplink->hotspot_name,
 		.rtt_us = uplink->keepalive.rtt_us,
 		.attempts = uplink->attempts,

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "uplink/failure.h"
 #include "uplink/message.h"
 #include "uplink/traffic.h"
 #include "uplink/urls.h"
@@ -87,6 +88,7 @@ struct uplink_status {
 	const char *proxy; /* host:port of the proxy, empty for none */
 	const char *error; /* why the last connection or attempt ended, empty for never */
 	int64_t error_ms; /* monotonic, of error */
+	struct failure failure; /* of error */
 	const char *hotspot_name; /* the cloud's, or empty */
 	uint32_t rtt_us; /* of the last ping answered, 0 for none */
 	int64_t certificate_end; /* of the server's, Unix time; 0 where not known */

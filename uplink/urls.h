@@ -8,6 +8,7 @@
 
 #include "uplink/backoff.h"
 #include "uplink/endpoint.h"
+#include "uplink/failure.h"
 #include "uplink/websocket.h"
 
 #define URLS_MAX   8
@@ -24,6 +25,7 @@ struct url {
 	unsigned failures; /* in a row */
 	uint64_t retry_ms; /* not before that; 0 for any time */
 	char error[URLS_ERROR]; /* why its last connection or attempt ended, empty for never */
+	struct failure failure; /* of error */
 	uint64_t error_ms;
 };
 

@@ -77,6 +77,13 @@ static void settle_text(struct websocket *ws, const char *reason)
 	settle(ws, false, WEBSOCKET_NO_HANDSHAKE, reason, strlen(reason));
 }
 
+static void settle_cause(struct websocket *ws, enum failure_cause cause, const char *reason)
+{
+	if (!ws->settled)
+		ws->end.cause = cause;
+	settle_text(ws, reason);
+}
+
 static void forget_tcp(struct websocket *ws)
 {
 	loop_fd_remove(&ws->tcp_watch);
@@ -142,7 +149,7 @@ static void on_diagnosed(void *userdata, const char *text)
 	struct websocket *ws = userdata;
 
 	if (*text)
-		settle_text(ws, text);
+		settle_cause(ws, diagnosis_cause(ws->diagnosis), text);
 	else
 		settle_text(ws, ws->end.step == WEBSOCKET_STEP_TCP
 					? "the connection was lost before it was open"
@@ -281,7 +288,7 @@ static int on_request(struct websocket *ws, struct lws *wsi, uint8_t **p, size_t
 	if (tls_check_server(wsi, &ws->config, &ws->target, reason) < 0) {
 		/* What else is wrong is found by diagnosis. */
 		if (*reason)
-			settle_text(ws, reason);
+			settle_cause(ws, FAILURE_PIN, reason);
 		return -1;
 	}
 	came_to(ws, WEBSOCKET_STEP_UPGRADE);
@@ -293,7 +300,7 @@ static int check_subprotocol(struct websocket *ws, struct lws *wsi)
 {
 	if (lws_hdr_total_length(wsi, WSI_TOKEN_PROTOCOL) > 0)
 		return 0;
-	settle_text(ws, "the server does not speak the subprotocol");
+	settle_cause(ws, FAILURE_SUBPROTOCOL, "the server does not speak the subprotocol");
 	return -1;
 }
 

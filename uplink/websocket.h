@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "uplink/failure.h"
+
 struct loop;
 struct pin;
 struct websocket;
@@ -31,6 +33,7 @@ struct websocket_end {
 	bool by_peer; /* the other side sent the code */
 	unsigned code; /* the WebSocket close code, WEBSOCKET_NO_HANDSHAKE where none came */
 	const char *reason;
+	enum failure_cause cause; /* of the reason */
 	unsigned http_status; /* of an upgrade that was refused, 0 for none */
 	uint32_t retry_after_s; /* asked for with it (RFC 9110, section 10.2.3), 0 for nothing */
 };

@@ -403,6 +403,12 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+def no_cloud(status: dict[str, Any]) -> str:
+    """The summary where nothing but the way to the cloud is wrong: why, and what to do."""
+    error, advice = status["uplink"]["error"], status["uplink"]["advice"]
+    return f"Not working: no cloud: {error}{'' if error[-1] in '.?!' else '.'} {advice}"
+
+
 def messages(lab: Lab, direction: str, kind: int) -> list[list[Any]]:
     """The fields of all messages of one type on the WebSocket."""
     decoded = [cbor2.loads(m) for d, m in lab.cloud.raw if d == direction and isinstance(m, bytes)]

@@ -15,7 +15,7 @@ import tls
 from bluez_sim import Beacon
 from connect_proxy import ConnectProxy
 from device import EchoDevice
-from harness import free_port, running_lab, until
+from harness import free_port, no_cloud, running_lab, until
 from private_bus import die_with
 from test_auth import nothing_tells
 from test_relay import ECHOES
@@ -186,7 +186,7 @@ async def says(lab, words):
     status = await lab.agent.wait_for_status(
         lambda s: words in s["uplink"].get("error", "") and s["bluetooth"]["state"] == "scanning",
         what=words)
-    assert status["summary"] == f"Not working: no cloud: {status['uplink']['error']}"
+    assert status["summary"] == no_cloud(status)
     await lab.agent.wait_for_log(words)
     attempts = status["uplink"]["attempts"]
     await lab.agent.wait_for_status(lambda s: s["uplink"]["attempts"] > attempts + 1)

@@ -519,7 +519,8 @@ async def test_first_url(directory):
         status = await lab.agent.wait_for_status(lambda s: s["configuration"]["since_s"] > 1.5)
         assert status["uplink"]["state"] == "unconfigured" and status["uplink"]["urls"] == []
         assert status["summary"] == \
-            "Not working: no cloud: set uplink.url in the configuration"
+            f"Not working: no cloud is configured. {status['uplink']['advice']}"
+        assert str(lab.agent.config) in status["uplink"]["advice"]
         await page(lab.agent)
         await applied(lab, uplink={"url": url})
         await lab.all_told()

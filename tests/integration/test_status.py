@@ -117,8 +117,9 @@ async def test_not_working(directory):
         lab.agent.options["uplink"]["url"] = ""
         await lab.agent.start()
         await lab.scanning()
-        assert await first_line(3) == \
-            "Not working: no cloud: set uplink.url in the configuration"
+        assert await first_line(3) == (
+            "Not working: no cloud is configured. Set uplink.url in "
+            f"{lab.agent.config}, and reload (SIGHUP).")
 
 
 async def test_socket(directory):

@@ -26,7 +26,10 @@ static void on_answer(void *userdata)
 	struct resolver *resolver = userdata;
 	struct sim_net *net = resolver->net;
 	struct sim_host *host = sim_net_find(net, resolver->host);
-	struct resolver_result result = {.error = "Temporary failure in name resolution"};
+	struct resolver_result result = {
+		.error = "Temporary failure in name resolution",
+		.cause = FAILURE_NO_DNS,
+	};
 
 	/* Of silence the caller's deadline makes an end. */
 	if (net->dns == SIM_DNS_SILENT || net->stalled)

@@ -18,12 +18,14 @@ struct run {
 };
 
 static char text[DIAGNOSIS_TEXT];
+static enum failure_cause cause;
 
 static void on_done(void *userdata, const char *result)
 {
 	struct run *run = userdata;
 
 	run->calls++;
+	cause = diagnosis_cause(run->diagnosis);
 	assert_non_null(memchr(result, 0, sizeof(text)));
 	snprintf(text, sizeof(text), "%s", result);
 	assert_null(strpbrk(text, "\r\n"));
@@ -61,4 +63,9 @@ const char *diagnose(const struct diagnose *what)
 	assert_int_equal(open_descriptors(), before);
 	loop_free(run.loop);
 	return text;
+}
+
+enum failure_cause diagnose_cause(void)
+{
+	return cause;
 }

@@ -17,3 +17,5 @@ struct diagnose {
 /* Returns what it finds, valid until the next call. Checks that it is told once, not at once, and
  * that no descriptor is left. */
 const char *diagnose(const struct diagnose *what);
+/* The cause that was told with it. */
+enum failure_cause diagnose_cause(void);

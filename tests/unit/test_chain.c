@@ -37,44 +37,45 @@ static void tells_the_gravest(void **state)
 	static const struct {
 		uint32_t of_ca, of_server;
 		int64_t now;
+		enum failure_cause cause;
 		const char *text;
 	} vectors[] = {
-		{0, 0, CLOCK_OK, ""},
-		{0, FUTURE | UNTRUSTED | MISMATCH, BOOT,
+		{0, 0, CLOCK_OK, FAILURE_UNKNOWN, ""},
+		{0, FUTURE | UNTRUSTED | MISMATCH, BOOT, FAILURE_CLOCK,
 		 "the server's certificate is not valid yet: CN=hub.example.com, valid from "
 		 "2020-01-01 00:00 UTC; the hub's clock says 1970-01-01 00:03 UTC, is it set?"},
-		{FUTURE, UNTRUSTED, BOOT,
+		{FUTURE, UNTRUSTED, BOOT, FAILURE_CLOCK,
 		 "the certificate of CN=Old CA, which signs the server's, is not valid yet, valid "
 		 "from 2020-01-01 00:00 UTC; the hub's clock says 1970-01-01 00:03 UTC, is it "
 		 "set?"},
-		{0, FUTURE | UNTRUSTED | MISMATCH, CLOCK_OK,
+		{0, FUTURE | UNTRUSTED | MISMATCH, CLOCK_OK, FAILURE_UNKNOWN_CA,
 		 "the server's certificate is signed by an unknown CA: CN=hub.example.com by "
 		 "CN=Test CA: is uplink.ca_file the right one?"},
-		{UNTRUSTED, MISMATCH, CLOCK_OK,
+		{UNTRUSTED, MISMATCH, CLOCK_OK, FAILURE_UNKNOWN_CA,
 		 "the server's certificate is signed by an unknown CA: CN=Old CA by CN=Test CA: "
 		 "is uplink.ca_file the right one?"},
-		{EXPIRED, MISMATCH | EXPIRED, CLOCK_OK,
+		{EXPIRED, MISMATCH | EXPIRED, CLOCK_OK, FAILURE_OTHER_HOST,
 		 "the server's certificate is for another host: CN=hub.example.com, for "
 		 "hub.example.com, b.example, 127.0.0.1, not for x.example"},
-		{EXPIRED, FUTURE, CLOCK_OK,
+		{EXPIRED, FUTURE, CLOCK_OK, FAILURE_EXPIRED,
 		 "the certificate of CN=Old CA, which signs the server's, has expired, valid until "
 		 "2025-01-02 03:04 UTC; the hub's clock says 2026-11-23 17:00 UTC"},
-		{BAD_MD, EXPIRED, CLOCK_OK,
+		{BAD_MD, EXPIRED, CLOCK_OK, FAILURE_EXPIRED,
 		 "the server's certificate has expired: CN=hub.example.com, valid until 2099-01-01 "
 		 "00:00 UTC; the hub's clock says 2026-11-23 17:00 UTC"},
-		{0, FUTURE, CLOCK_OK,
+		{0, FUTURE, CLOCK_OK, FAILURE_NOT_YET_VALID,
 		 "the server's certificate is not valid yet: CN=hub.example.com, valid from "
 		 "2020-01-01 00:00 UTC; the hub's clock says 2026-11-23 17:00 UTC"},
-		{BAD_MD, USAGE, CLOCK_OK,
+		{BAD_MD, USAGE, CLOCK_OK, FAILURE_BAD_CERTIFICATE,
 		 "the certificate of CN=Old CA, which signs the server's, is signed with a hash "
 		 "that is too weak"},
-		{USAGE, BAD_KEY, CLOCK_OK,
+		{USAGE, BAD_KEY, CLOCK_OK, FAILURE_BAD_CERTIFICATE,
 		 "the server's certificate has a key that is too weak, or of a kind that is not "
 		 "taken: CN=hub.example.com"},
-		{USAGE, 0, CLOCK_OK,
+		{USAGE, 0, CLOCK_OK, FAILURE_BAD_CERTIFICATE,
 		 "the certificate of CN=Old CA, which signs the server's, is not made to sign "
 		 "others"},
-		{0, 0x100, CLOCK_OK,
+		{0, 0x100, CLOCK_OK, FAILURE_BAD_CERTIFICATE,
 		 "the server's certificate is not accepted (mbedTLS flags 0x100): "
 		 "CN=hub.example.com"},
 	};
@@ -86,6 +87,7 @@ static void tells_the_gravest(void **state)
 		show(&chain, "old.pem", 1, vectors[i].of_ca);
 		show(&chain, "good.pem", 0, vectors[i].of_server);
 		assert_string_equal(chain.text, vectors[i].text);
+		assert_int_equal(chain.cause, vectors[i].cause);
 		assert_int_equal(chain.rank > 0, *vectors[i].text != '\0');
 		/* Said where nothing else was. */
 		chain_on_flags(&chain, *vectors[i].text ? USAGE : 0);
@@ -102,6 +104,7 @@ static void tells_what_the_callback_was_not_told(void **state)
 	assert_int_equal(chain.rank, 0);
 	chain_on_flags(&chain, USAGE);
 	assert_true(chain.rank > 0);
+	assert_int_equal(chain.cause, FAILURE_BAD_CERTIFICATE);
 	assert_string_equal(chain.text,
 			    "the server's certificate is not accepted (mbedTLS flags 0x800)");
 }

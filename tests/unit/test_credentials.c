@@ -218,6 +218,17 @@ static void takes_its_own_certificate(void **state)
 	assert_string_equal(said, "");
 }
 
+static void reads_when_it_ends(void **state)
+{
+	(void)state;
+	put(ENDED CA);
+	assert_int_equal(credentials_certificate_end(path), 978307200); /* 2001-01-01 */
+	put(DAMAGED);
+	assert_int_equal(credentials_certificate_end(path), 0);
+	unlink(path);
+	assert_int_equal(credentials_certificate_end(path), 0);
+}
+
 static void refuses_certificates(void **state)
 {
 	static const uint8_t der[] = {0x30, 0x82, 0x01, 0x00};
@@ -274,6 +285,7 @@ int main(void)
 		TEST(only_what_is_used_is_looked_at),
 		TEST(looks_at_the_token),
 		TEST(takes_its_own_certificate),
+		TEST(reads_when_it_ends),
 		TEST(refuses_certificates),
 		TEST(warns_of_dates),
 	};

@@ -67,6 +67,105 @@ static void names_the_ends(void **state)
 	}
 }
 
+static void names_the_place(void **state)
+{
+	static const struct {
+		const struct route *route;
+		struct websocket_end end;
+		bool was_up, silent;
+		struct failure expected;
+	} cases[] = {
+		{&direct,
+		 {.step = WEBSOCKET_STEP_TCP, .cause = FAILURE_REFUSED},
+		 false,
+		 false,
+		 {FAILURE_AT_TCP, FAILURE_REFUSED, 0, 0}},
+		{&proxied,
+		 {.step = WEBSOCKET_STEP_TCP, .cause = FAILURE_REFUSED},
+		 false,
+		 false,
+		 {FAILURE_AT_PROXY, FAILURE_REFUSED, 0, 0}},
+		{&direct,
+		 {.step = WEBSOCKET_STEP_TCP, .code = 1006},
+		 false,
+		 true,
+		 {FAILURE_AT_TCP, FAILURE_SILENCE, 0, 0}},
+		{&direct,
+		 {.step = WEBSOCKET_STEP_TLS, .code = 1006},
+		 false,
+		 true,
+		 {FAILURE_AT_TLS, FAILURE_SILENCE, 0, 0}},
+		{&proxied,
+		 {.step = WEBSOCKET_STEP_TLS, .code = 1006},
+		 false,
+		 true,
+		 {FAILURE_AT_PROXY, FAILURE_SILENCE, 0, 0}},
+		{&proxied,
+		 {.step = WEBSOCKET_STEP_TLS, .cause = FAILURE_PROXY_USER},
+		 false,
+		 false,
+		 {FAILURE_AT_PROXY, FAILURE_PROXY_USER, 0, 0}},
+		{&proxied,
+		 {.step = WEBSOCKET_STEP_TLS, .cause = FAILURE_EXPIRED},
+		 false,
+		 false,
+		 {FAILURE_AT_TLS, FAILURE_EXPIRED, 0, 0}},
+		/* In TLS 1.3 the client learns of it afterwards. */
+		{&direct,
+		 {.step = WEBSOCKET_STEP_UPGRADE, .cause = FAILURE_CERTIFICATE_WANTED},
+		 false,
+		 false,
+		 {FAILURE_AT_TLS, FAILURE_CERTIFICATE_WANTED, 0, 0}},
+		{&direct,
+		 {.step = WEBSOCKET_STEP_UPGRADE, .code = 1006, .http_status = 503},
+		 false,
+		 false,
+		 {FAILURE_AT_UPGRADE, FAILURE_UNKNOWN, 0, 503}},
+		{&proxied,
+		 {.step = WEBSOCKET_STEP_OPEN, .code = 4401, .by_peer = true},
+		 false,
+		 false,
+		 {FAILURE_AT_HELLO, FAILURE_UNKNOWN, 4401, 0}},
+		{&direct,
+		 {.step = WEBSOCKET_STEP_OPEN, .code = 1006},
+		 false,
+		 true,
+		 {FAILURE_AT_HELLO, FAILURE_SILENCE, 0, 0}},
+		{&direct,
+		 {.step = WEBSOCKET_STEP_OPEN, .code = 1006},
+		 true,
+		 false,
+		 {FAILURE_AT_UP, FAILURE_UNKNOWN, 0, 0}},
+		{&direct,
+		 {.step = WEBSOCKET_STEP_OPEN, .code = 1006},
+		 true,
+		 true,
+		 {FAILURE_AT_UP, FAILURE_SILENCE, 0, 0}},
+		{&direct,
+		 {.step = WEBSOCKET_STEP_OPEN, .code = 4409, .by_peer = true},
+		 true,
+		 false,
+		 {FAILURE_AT_UP, FAILURE_UNKNOWN, 4409, 0}},
+		/* What was said before counts. */
+		{&direct,
+		 {.step = WEBSOCKET_STEP_OPEN, .code = 4400},
+		 true,
+		 true,
+		 {FAILURE_AT_UP, FAILURE_UNKNOWN, 4400, 0}},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct failure failure = describe_failure(cases[i].route, &cases[i].end,
+							  cases[i].was_up, cases[i].silent);
+
+		assert_int_equal(failure.at, cases[i].expected.at);
+		assert_int_equal(failure.cause, cases[i].expected.cause);
+		assert_int_equal(failure.code, cases[i].expected.code);
+		assert_int_equal(failure.http_status, cases[i].expected.http_status);
+	}
+}
+
 static void knows_what_is_hopeless(void **state)
 {
 	static const unsigned codes[] = {4401, 4403, 4409, 4426};
@@ -87,6 +186,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names_the_ends),
+		cmocka_unit_test(names_the_place),
 		cmocka_unit_test(knows_what_is_hopeless),
 	};
 

@@ -41,6 +41,7 @@ static void tells_of_tcp(void **state)
 	for (int within = 0; within < 2; within++) {
 		what.cancel_within = within;
 		assert_string_equal(diagnose(&what), "Connection refused");
+		assert_int_equal(diagnose_cause(), FAILURE_REFUSED);
 	}
 	what.target.proxy = true;
 	assert_string_equal(diagnose(&what), "the proxy cannot be reached: Connection refused");
@@ -84,37 +85,46 @@ static void tells_of_the_proxy(void **state)
 		const char *answer;
 		enum peer_end end;
 		const char *credentials;
+		enum failure_cause cause;
 		const char *text;
 	} vectors[] = {
 		{"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 1000000\r\n\r\n",
-		 PEER_WAITS, SECRET,
+		 PEER_WAITS, SECRET, FAILURE_PROXY_USER,
 		 "the proxy refuses the tunnel: HTTP 407 Proxy Authentication Required: check the "
 		 "user and password of uplink.proxy"},
-		{"HTTP/1.0 407 No\r\n\r\n", PEER_CLOSES, NULL,
+		{"HTTP/1.0 407 No\r\n\r\n", PEER_CLOSES, NULL, FAILURE_PROXY_USER,
 		 "the proxy refuses the tunnel: HTTP 407 No: it wants a user and a password in "
 		 "uplink.proxy"},
-		{"HTTP/1.0 401 No\r\n\r\n", PEER_CLOSES, SECRET,
+		{"HTTP/1.0 401 No\r\n\r\n", PEER_CLOSES, SECRET, FAILURE_PROXY_USER,
 		 "the proxy refuses the tunnel: HTTP 401 No: check the user and password of "
 		 "uplink.proxy"},
-		{"HTTP/1.1 403 Forbidden\r\n", PEER_WAITS, SECRET,
+		{"HTTP/1.1 403 Forbidden\r\n", PEER_WAITS, SECRET, FAILURE_PROXY_REFUSES,
 		 "the proxy refuses the tunnel: HTTP 403 Forbidden"},
-		{"HTTP/1.1 502\n", PEER_WAITS, NULL, "the proxy refuses the tunnel: HTTP 502"},
-		{"HTTP/1.1 502 a\x1b[31m\x80\r\n", PEER_WAITS, NULL,
+		{"HTTP/1.1 502\n", PEER_WAITS, NULL, FAILURE_PROXY_TARGET,
+		 "the proxy refuses the tunnel: HTTP 502"},
+		{"HTTP/1.1 502 a\x1b[31m\x80\r\n", PEER_WAITS, NULL, FAILURE_PROXY_TARGET,
 		 "the proxy refuses the tunnel: HTTP 502 a?[31m?"},
 		{"HTTP/1.1 302 Found, and so much more than anybody would ever want to read in one "
 		 "line of a log\r\n\r\n",
-		 PEER_WAITS, NULL,
+		 PEER_WAITS, NULL, FAILURE_PROXY_REFUSES,
 		 "the proxy refuses the tunnel: HTTP 302 Found, and so much more than anybody "
 		 "would "
 		 "ever want to read i"},
-		{"SSH-2.0-OpenSSH_9.2\r\n", PEER_WAITS, NULL, "the proxy does not speak HTTP"},
-		{"HTTP/2 200 OK\r\n\r\n", PEER_WAITS, NULL, "the proxy does not speak HTTP"},
-		{"HTTP/1.1 2000 OK\r\n\r\n", PEER_WAITS, NULL, "the proxy does not speak HTTP"},
-		{"HTTP/1.1 -20 OK\r\n\r\n", PEER_WAITS, NULL, "the proxy does not speak HTTP"},
-		{"\x05\xff", PEER_CLOSES, NULL, "the proxy does not speak HTTP"},
-		{"HTTP/1.1 20", PEER_CLOSES, NULL, "the proxy does not speak HTTP"},
-		{NULL, PEER_CLOSES, NULL, "the proxy does not answer: it closes the connection"},
-		{NULL, PEER_RESETS, NULL, "the proxy does not answer: Connection reset by peer"},
+		{"SSH-2.0-OpenSSH_9.2\r\n", PEER_WAITS, NULL, FAILURE_NO_PROXY,
+		 "the proxy does not speak HTTP"},
+		{"HTTP/2 200 OK\r\n\r\n", PEER_WAITS, NULL, FAILURE_NO_PROXY,
+		 "the proxy does not speak HTTP"},
+		{"HTTP/1.1 2000 OK\r\n\r\n", PEER_WAITS, NULL, FAILURE_NO_PROXY,
+		 "the proxy does not speak HTTP"},
+		{"HTTP/1.1 -20 OK\r\n\r\n", PEER_WAITS, NULL, FAILURE_NO_PROXY,
+		 "the proxy does not speak HTTP"},
+		{"\x05\xff", PEER_CLOSES, NULL, FAILURE_NO_PROXY, "the proxy does not speak HTTP"},
+		{"HTTP/1.1 20", PEER_CLOSES, NULL, FAILURE_NO_PROXY,
+		 "the proxy does not speak HTTP"},
+		{NULL, PEER_CLOSES, NULL, FAILURE_NO_PROXY,
+		 "the proxy does not answer: it closes the connection"},
+		{NULL, PEER_RESETS, NULL, FAILURE_NO_PROXY,
+		 "the proxy does not answer: Connection reset by peer"},
 	};
 
 	(void)state;
@@ -130,6 +140,7 @@ static void tells_of_the_proxy(void **state)
 		peer_start(&peer, &script);
 		what = at_proxy(peer.port, vectors[i].credentials);
 		assert_string_equal(diagnose(&what), vectors[i].text);
+		assert_int_equal(diagnose_cause(), vectors[i].cause);
 		peer_stop(&peer);
 	}
 }

@@ -91,58 +91,59 @@ static void tells_of_the_certificate(void **state)
 {
 	static const struct {
 		const char *certificate, *ca_file, *authority;
+		enum failure_cause cause;
 		const char *text; /* its beginning, or all of it where it is empty */
 	} vectors[] = {
-		{"good", ca, "hub.example.com:443", ""},
-		{"good", ca, "HUB.example.com:8443", ""},
-		{"good", ca, "127.0.0.1:443", ""},
-		{"self", self, "hub.example.com:443", ""},
-		{"good", ca, "127.0.0.2:443",
+		{"good", ca, "hub.example.com:443", FAILURE_UNKNOWN, ""},
+		{"good", ca, "HUB.example.com:8443", FAILURE_UNKNOWN, ""},
+		{"good", ca, "127.0.0.1:443", FAILURE_UNKNOWN, ""},
+		{"self", self, "hub.example.com:443", FAILURE_UNKNOWN, ""},
+		{"good", ca, "127.0.0.2:443", FAILURE_OTHER_HOST,
 		 "the server's certificate is for another host: CN=hub.example.com, for "
 		 "hub.example.com, b.example, 127.0.0.1, not for 127.0.0.2"},
-		{"good", ca, "[2001:db8::1]:443",
+		{"good", ca, "[2001:db8::1]:443", FAILURE_OTHER_HOST,
 		 "the server's certificate is for another host: CN=hub.example.com, for "
 		 "hub.example.com, b.example, 127.0.0.1, not for 2001:db8::1"},
-		{"elsewhere", ca, "hub.example.com:443",
+		{"elsewhere", ca, "hub.example.com:443", FAILURE_OTHER_HOST,
 		 "the server's certificate is for another host: CN=a.example, for a.example, "
 		 "c.example, 192.0.2.1, not for hub.example.com"},
-		{"many", ca, "hub.example.com:443",
+		{"many", ca, "hub.example.com:443", FAILURE_OTHER_HOST,
 		 "the server's certificate is for another host: (no name), for 1.example, "
 		 "2.example, 3.example, 4.example, and 1 more, not for hub.example.com"},
-		{"expired", ca, "hub.example.com:443",
+		{"expired", ca, "hub.example.com:443", FAILURE_EXPIRED,
 		 "the server's certificate has expired: CN=hub.example.com, valid until "
 		 "2025-01-02 03:04 UTC; the hub's clock says 20"},
-		{"future", ca, "hub.example.com:443",
+		{"future", ca, "hub.example.com:443", FAILURE_NOT_YET_VALID,
 		 "the server's certificate is not valid yet: CN=hub.example.com, valid from "
 		 "2098-01-02 03:04 UTC; the hub's clock says 20"},
-		{"unknown", ca, "hub.example.com:443",
+		{"unknown", ca, "hub.example.com:443", FAILURE_UNKNOWN_CA,
 		 "the server's certificate is signed by an unknown CA: CN=hub.example.com by "
 		 "CN=Other CA: is uplink.ca_file the right one?"},
-		{"self", ca, "hub.example.com:443",
+		{"self", ca, "hub.example.com:443", FAILURE_UNKNOWN_CA,
 		 "the server's certificate is self-signed and not in uplink.ca_file: "
 		 "CN=hub.example.com"},
 		/* With no CA it trusts nothing else counts. */
-		{"worst", ca, "hub.example.com:443",
+		{"worst", ca, "hub.example.com:443", FAILURE_UNKNOWN_CA,
 		 "the server's certificate is signed by an unknown CA: CN=a.example by "
 		 "CN=Other CA"},
-		{"worst", other_ca, "hub.example.com:443",
+		{"worst", other_ca, "hub.example.com:443", FAILURE_OTHER_HOST,
 		 "the server's certificate is for another host: CN=a.example, for a.example, not "
 		 "for hub.example.com"},
-		{"worst", other_ca, "a.example:443",
+		{"worst", other_ca, "a.example:443", FAILURE_EXPIRED,
 		 "the server's certificate has expired: CN=a.example"},
-		{"chain", ca, "hub.example.com:443",
+		{"chain", ca, "hub.example.com:443", FAILURE_EXPIRED,
 		 "the certificate of CN=Old CA, which signs the server's, has expired, valid until "
 		 "2025-01-02 03:04 UTC; the hub's clock says 20"},
-		{"chain", other_ca, "hub.example.com:443",
+		{"chain", other_ca, "hub.example.com:443", FAILURE_UNKNOWN_CA,
 		 "the server's certificate is signed by an unknown CA: CN=Old CA by CN=Test CA"},
-		{"client", ca, "hub.example.com:443",
+		{"client", ca, "hub.example.com:443", FAILURE_BAD_CERTIFICATE,
 		 "the server's certificate is not made for a TLS server: CN=client"},
-		{"weak", ca, "hub.example.com:443",
+		{"weak", ca, "hub.example.com:443", FAILURE_BAD_CERTIFICATE,
 		 "the server's certificate has a key that is too weak, or of a kind that is not "
 		 "taken: CN=hub.example.com"},
-		{"good", "/nothing/there", "hub.example.com:443",
+		{"good", "/nothing/there", "hub.example.com:443", FAILURE_FILES,
 		 "cannot use the CA file /nothing/there: No such file or directory"},
-		{"good", key, "hub.example.com:443", "cannot use the CA file "},
+		{"good", key, "hub.example.com:443", FAILURE_FILES, "cannot use the CA file "},
 	};
 
 	(void)state;
@@ -154,6 +155,7 @@ static void tells_of_the_certificate(void **state)
 			check_begins(text, vectors[i].text);
 		else
 			assert_string_equal(text, "");
+		assert_int_equal(diagnose_cause(), vectors[i].cause);
 	}
 }
 
@@ -174,6 +176,7 @@ static void tells_of_the_pins(void **state)
 			 "the server's key is none of uplink.pins: it is %s, of CN=", text);
 		check_begins(diagnose_certificate(names[i], NULL, "hub.example.com:443", &pin),
 			     expected);
+		assert_int_equal(diagnose_cause(), FAILURE_PIN);
 		pin.hash[0] ^= 1;
 		assert_string_equal(
 			diagnose_certificate(names[i], "/nothing", "hub.example.com:443", &pin),
@@ -211,10 +214,12 @@ static void tells_of_the_client_certificate(void **state)
 		assert_string_equal(diagnose_openssl(arguments, client), "");
 		check_begins(diagnose_openssl(arguments, NULL),
 			     "the server wants a client certificate: see auth.mode: alert ");
+		assert_int_equal(diagnose_cause(), FAILURE_CERTIFICATE_WANTED);
 		assert_string_equal(
 			diagnose_openssl(arguments, client_of_other),
 			"the server does not accept the hotspot's certificate: alert 48 "
 			"(unknown_ca)");
+		assert_int_equal(diagnose_cause(), FAILURE_CERTIFICATE_REFUSED);
 	}
 }
 
@@ -236,6 +241,7 @@ static void tells_of_an_old_version(void **state)
 	(void)state;
 	check_begins(diagnose_openssl("-tls1_1 -cipher ALL@SECLEVEL=0", NULL),
 		     "TLS: the server does not speak TLS 1.2");
+	assert_int_equal(diagnose_cause(), FAILURE_TLS_VERSION);
 	if (!TLS_1_3)
 		check_begins(diagnose_openssl("-tls1_3", NULL),
 #ifdef LWS_WITH_MBEDTLS
@@ -282,6 +288,9 @@ static void tells_of_what_is_no_handshake(void **state)
 		peer_start(&peer, &script);
 		what = at_port(peer.port, "hub.example.com:443");
 		assert_string_equal(diagnose(&what), vectors[i].text);
+		assert_int_equal(diagnose_cause(), strstr(vectors[i].text, "in TLS")
+							   ? FAILURE_NO_TLS
+							   : FAILURE_TLS_FAILED);
 		peer_stop(&peer);
 	}
 }

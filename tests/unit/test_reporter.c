@@ -64,6 +64,33 @@ static void reports_all_when_up(void **state)
 	reports_free(f);
 }
 
+/* A cloud is late by what it owes on this connection. */
+static void knows_when_the_cloud_is_late(void **state)
+{
+	struct reports *f = reports_setup(INTERVAL_MS);
+	uint64_t now_ms = util_now_ms();
+
+	(void)state;
+	reports_hear(f, 1, 0, -70);
+	reporter_up(f->reporter, 0);
+	assert_int_equal(reporter_late_ms(f->reporter, now_ms + 10 * REPORTER_LATE_MS), 0);
+	reports_next(f);
+	now_ms = util_now_ms();
+	assert_int_equal(reporter_late_ms(f->reporter, now_ms), 0);
+	assert_in_range(reporter_late_ms(f->reporter, now_ms + REPORTER_LATE_MS), REPORTER_LATE_MS,
+			2 * REPORTER_LATE_MS);
+	reporter_down(f->reporter);
+	assert_int_equal(reporter_late_ms(f->reporter, now_ms + 10 * REPORTER_LATE_MS), 0);
+	reporter_up(f->reporter, 0);
+	reports_next(f);
+	assert_true(reporter_late_ms(f->reporter, now_ms + 2 * REPORTER_LATE_MS) > 0);
+	assert_int_equal(reports_counters(f).acknowledged_ms, 0);
+	reporter_acknowledged(f->reporter, 1);
+	assert_int_equal(reporter_late_ms(f->reporter, now_ms + 10 * REPORTER_LATE_MS), 0);
+	assert_in_range(reports_counters(f).acknowledged_ms, now_ms, util_now_ms());
+	reports_free(f);
+}
+
 static void nothing_to_report(void **state)
 {
 	struct reports *f = reports_setup(INTERVAL_MS);
@@ -404,6 +431,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(says_nothing_while_down),
 		cmocka_unit_test(reports_all_when_up),
+		cmocka_unit_test(knows_when_the_cloud_is_late),
 		cmocka_unit_test(nothing_to_report),
 		cmocka_unit_test(one_batch_at_a_time),
 		cmocka_unit_test(ignores_other_acknowledgements),

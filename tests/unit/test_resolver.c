@@ -142,6 +142,7 @@ static void tells_why_not(void **state)
 
 		assert_int_equal(result->n, 0);
 		assert_true(strlen(result->error) > 0);
+		assert_int_equal(failure_at_of(result->cause), FAILURE_AT_RESOLVE);
 		assert_non_null(memchr(result->error, 0, sizeof(result->error)));
 	}
 }
