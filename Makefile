@@ -156,11 +156,11 @@ fuzz:
 			-artifact_prefix=build/fuzz/ build/fuzz/$$f.new tests/fuzz/corpus/$$f || exit 1; \
 	done
 
-build/fuzz/%: tests/fuzz/%.c $(wildcard uplink/*.[ch] ble/advert.[ch] agent/kept.[ch])
+build/fuzz/%: tests/fuzz/%.c $(wildcard uplink/*.[ch] ble/advert.[ch] agent/kept.[ch] agent/journal.[ch])
 	@mkdir -p $(@D)
 	clang -std=gnu11 -D_GNU_SOURCE -I. -g -O1 -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -o $@ $< uplink/wire.c uplink/message.c \
-		uplink/endpoint.c uplink/proxy.c ble/advert.c agent/kept.c agent/util.c \
+		uplink/endpoint.c uplink/proxy.c ble/advert.c agent/kept.c agent/journal.c agent/util.c \
 		$(shell pkg-config --libs libcbor)
 
 bench:

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/carry.h"
+#include "agent/events.h"
 #include "agent/flow.h"
 #include "agent/log.h"
 #include "agent/loop.h"
@@ -209,6 +210,7 @@ static void on_uplink_stopped(void *userdata)
 	const struct carry carry = carry_of(agent);
 
 	carry_out(&carry);
+	events_stop(agent->events);
 	loop_quit(agent->loop);
 }
 
@@ -346,8 +348,12 @@ static int start(struct agent *agent)
 					   : strerror(-r));
 		return r;
 	}
-	r = devices_new((size_t)s->devices.max, (uint64_t)s->devices.lost_after_s * 1000,
-			&agent->devices);
+	/* Now it is sure that no other agent writes it. */
+	r = events_new(agent->loop, agent->status_socket, s->status_socket, s->state_dir,
+		       &agent->events);
+	if (r == 0)
+		r = devices_new((size_t)s->devices.max, (uint64_t)s->devices.lost_after_s * 1000,
+				&agent->devices);
 	if (r == 0)
 		r = start_reporter(agent);
 	if (r == 0)
@@ -446,6 +452,7 @@ void agent_free(struct agent *agent)
 	loop_timer_stop(&agent->private->expire_timer);
 	loop_timer_stop(&agent->private->stats_timer);
 	loop_timer_stop(&agent->private->stop_timer);
+	events_free(agent->events);
 	status_socket_free(agent->status_socket);
 	reload_free(agent->reload);
 	uplink_free(agent->uplink);

@@ -15,6 +15,7 @@
 #include "uplink/message.h"
 #include "uplink/uplink.h"
 
+struct events;
 struct loop;
 
 /* Its parts; for the wiring and for the status alone. */
@@ -33,6 +34,7 @@ struct agent {
 	struct uplink *uplink;
 	struct reload *reload;
 	struct status_socket *status_socket;
+	struct events *events;
 	uint64_t started_ms;
 	struct agent_private *private;
 };

@@ -2,50 +2,17 @@
 #include "agent/carry.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "agent/clock.h"
 #include "agent/kept.h"
 #include "agent/log.h"
+#include "agent/own_file.h"
 #include "agent/util.h"
 
-#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
-#define FILE_MODE    0600
-#define FILE_BYTES   KEPT_BYTES(KEPT_PENDING_MAX + MESSAGE_SIGHTINGS_MAX)
-
-static uint64_t read_clock(clockid_t id)
-{
-	struct timespec ts = {0};
-
-	clock_gettime(id, &ts);
-	return ts.tv_sec < 0 ? 0 : (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-static void read_boot_id(uint8_t ret[16])
-{
-	_cleanup_close_ int fd = open(BOOT_ID_FILE, O_RDONLY | O_CLOEXEC);
-	_cleanup_free_ char *text = NULL;
-	size_t n = 0;
-
-	memset(ret, 0, 16);
-	if (fd < 0 || util_read_fd(fd, 64, &text) < 0)
-		return;
-	for (const char *p = text; n < 16 && *p; p += *p == '-' ? 1 : 2) {
-		if (*p != '-' && sscanf(p, "%2hhx", &ret[n++]) != 1)
-			break;
-	}
-}
-
-static void read_clocks(struct kept_clock *ret)
-{
-	read_boot_id(ret->boot_id);
-	ret->boottime_ms = read_clock(CLOCK_BOOTTIME);
-	ret->wall_ms = read_clock(CLOCK_REALTIME);
-}
+#define FILE_MODE  0600
+#define FILE_BYTES KEPT_BYTES(KEPT_PENDING_MAX + MESSAGE_SIGHTINGS_MAX)
 
 static char *path_of(const struct carry *carry)
 {
@@ -61,35 +28,10 @@ static char *path_of(const struct carry *carry)
 /* Returns 0 and a *ret for kept_done, or -errno. */
 static int read_file(const char *path, struct kept *ret)
 {
-	_cleanup_close_ int fd = -1;
 	_cleanup_free_ char *data = NULL;
-	struct stat st;
-	ssize_t len;
+	ssize_t len = own_file_read(path, FILE_BYTES, &data);
 
-	fd = util_open_regular(path, O_NOFOLLOW, &st);
-	if (fd < 0)
-		return fd;
-	if (st.st_uid != geteuid())
-		return -EPERM;
-	if (st.st_size > FILE_BYTES)
-		return -EFBIG;
-	len = util_read_fd(fd, (size_t)st.st_size, &data);
 	return len < 0 ? (int)len : kept_decode((const uint8_t *)data, (size_t)len, ret);
-}
-
-static const char *describe(int error)
-{
-	switch (error) {
-	case -EPERM:
-		return "it is no regular file of this user";
-	case -EPROTONOSUPPORT:
-		return "it is from another version of blecon-hotspotd";
-	case -EBADMSG:
-	case -EFBIG:
-		return "it is damaged";
-	default:
-		return strerror(-error);
-	}
 }
 
 /* Returns whether there is a good file, which is gone then. */
@@ -101,7 +43,7 @@ static bool take_file(const char *path, struct kept *ret)
 		return false;
 	removed = util_remove_file(path);
 	if (r < 0)
-		log_error("%s: %s; the sightings in it are lost%s%s", path, describe(r),
+		log_error("%s: %s; the sightings in it are lost%s%s", path, own_file_error(r),
 			  removed < 0 ? ", and it cannot be removed: " : "",
 			  removed < 0 ? strerror(-removed) : "");
 	else if (removed < 0)
@@ -118,7 +60,7 @@ static void restore(const struct carry *carry, const struct kept *kept)
 	uint64_t now_ms = util_now_ms(), elapsed_ms;
 	struct kept_clock now;
 
-	read_clocks(&now);
+	clock_read(&now);
 	elapsed_ms = kept_elapsed_ms(&kept->clock, &now);
 	for (size_t i = 0; i < kept->n_out + kept->n_pending; i++) {
 		struct device_span span = kept->spans[i];
@@ -221,7 +163,7 @@ void carry_out(const struct carry *carry)
 	memcpy(c.kept.run, carry->run, sizeof(c.kept.run));
 	c.kept.batch = reporter_batch(carry->reporter);
 	c.kept.next_session = relay_next_session(carry->relay);
-	read_clocks(&c.kept.clock);
+	clock_read(&c.kept.clock);
 	if (c.kept.n_out + c.kept.n_pending > 0)
 		leave(carry, &c.kept);
 	kept_done(&c.kept);

@@ -160,12 +160,15 @@ void kept_done(struct kept *kept)
 	*kept = (struct kept){0};
 }
 
+bool kept_same_boot(const struct kept_clock *then, const struct kept_clock *now)
+{
+	return memcmp(then->boot_id, now->boot_id, sizeof(then->boot_id)) == 0 &&
+	       memcmp(now->boot_id, no_boot_id, sizeof(no_boot_id)) != 0;
+}
+
 uint64_t kept_elapsed_ms(const struct kept_clock *then, const struct kept_clock *now)
 {
-	bool same_boot = memcmp(then->boot_id, now->boot_id, sizeof(then->boot_id)) == 0 &&
-			 memcmp(now->boot_id, no_boot_id, sizeof(no_boot_id)) != 0;
-
-	if (same_boot && now->boottime_ms >= then->boottime_ms)
+	if (kept_same_boot(then, now) && now->boottime_ms >= then->boottime_ms)
 		return now->boottime_ms - then->boottime_ms;
 	if (then->wall_ms >= UTIL_CLOCK_SET_S * UINT64_C(1000) && now->wall_ms >= then->wall_ms)
 		return now->wall_ms - then->wall_ms;

@@ -48,6 +48,8 @@ int kept_decode(const uint8_t *data, size_t len, struct kept *ret);
 size_t kept_encode(const struct kept *kept, uint8_t *buf, size_t size);
 void kept_done(struct kept *kept);
 
+/* Whether it is known that no boot was between them. */
+bool kept_same_boot(const struct kept_clock *then, const struct kept_clock *now);
 /* How long ago `then` was, in milliseconds: by the clock that counts since the boot if that is
  * still the same; else by the wall clock if it was set both times, and did not go back; else as
  * long as now's boot is ago, which is the least it can be. */

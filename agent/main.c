@@ -214,8 +214,7 @@ static int start(struct settings *settings, const char *config, int ready)
 	if (prepare(settings, &identity) < 0)
 		return EXIT_FAILED;
 	util_uuid_text(identity.hotspot_id, id);
-	log_event(LOG_LEVEL_INFO, LOG_EVENT_START,
-		  "blecon-hotspotd " VERSION " starting, hotspot %s", id);
+	log_info("blecon-hotspotd " VERSION " starting, hotspot %s", id);
 	if (settings->uplink.urls.n == 0)
 		log_error("no uplink.url is configured: devices are heard, nobody is told");
 	r = run(settings, config, &identity, ready);

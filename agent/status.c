@@ -44,7 +44,7 @@ static struct json_object *clock_json(const struct timespec *now)
 	return o;
 }
 
-static struct json_object *process_json(void)
+static struct json_object *process_json(const struct agent *agent)
 {
 	struct json_object *o = json_object_new_object();
 	struct process_memory memory;
@@ -52,6 +52,7 @@ static struct json_object *process_json(void)
 	process_get_memory(&memory);
 	json_add_number(o, "rss_kb", memory.rss_kb);
 	json_add_number(o, "peak_rss_kb", memory.peak_rss_kb);
+	status_add_starts(agent, o);
 	return o;
 }
 
@@ -71,7 +72,7 @@ static struct json_object *answer_status(const struct agent *agent)
 	json_add_seconds(o, "uptime_s", agent->started_ms, facts.now_ms);
 	json_add_text(o, "log_level", log_level_name(log_get_level()));
 	json_object_object_add(o, "clock", clock_json(&facts.clock));
-	json_object_object_add(o, "process", process_json());
+	json_object_object_add(o, "process", process_json(agent));
 	json_add_uuid(o, "hotspot_id", agent->identity->hotspot_id);
 	json_object_object_add(o, "configuration", configuration_json(agent, facts.now_ms));
 	json_object_object_add(o, "bluetooth", status_bluetooth(&facts.ble, facts.now_ms));
@@ -96,10 +97,10 @@ static const struct request {
 	struct json_object *(*plain)(const struct agent *agent);
 	struct json_object *(*with)(const struct agent *agent, const char *argument);
 } requests[] = {
-	{"status", .plain = answer_status},
-	{"devices", .plain = status_devices},
-	{"device", .with = status_device},
-	{"sessions", .plain = status_sessions},
+	{"status", .plain = answer_status},	 {"devices", .plain = status_devices},
+	{"device", .with = status_device},	 {"sessions", .plain = status_sessions},
+	{"journal", .plain = status_journal},	 {"log", .plain = status_log},
+	{"log-level", .with = status_log_level},
 };
 
 static struct json_object *answer(const struct agent *agent, struct status_client *client,

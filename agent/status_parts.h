@@ -22,6 +22,12 @@ struct json_object *status_sightings(const struct agent *agent, const struct dev
 struct json_object *status_devices(const struct agent *agent);
 /* One of them, with what the relay has of it. text: its Device ID or Device URL. */
 struct json_object *status_device(const struct agent *agent, const char *text);
+struct json_object *status_journal(const struct agent *agent);
+struct json_object *status_log(const struct agent *agent);
+/* Sets the log's level where one is named. level: "" for none. */
+struct json_object *status_log_level(const struct agent *agent, const char *level);
+/* Adds to o how often the agent started, and how it ended before. */
+void status_add_starts(const struct agent *agent, struct json_object *o);
 /* up: the uplink is. */
 struct json_object *status_relay(const struct agent *agent, const struct ble_status *ble, bool up);
 struct json_object *status_sessions(const struct agent *agent);

@@ -130,6 +130,28 @@ bool util_is_utf8(const void *text, size_t len)
 	return true;
 }
 
+void util_copy_utf8(char *ret, size_t size, const char *text)
+{
+	size_t left = strlen(text), room = size - 1;
+
+	while (left > 0) {
+		size_t n = utf8_char((const uint8_t *)text, left);
+
+		if (MAX(n, 1) > room)
+			break;
+		if (n == 0)
+			*ret = '?';
+		else
+			memcpy(ret, text, n);
+		n = MAX(n, 1);
+		ret += n;
+		room -= n;
+		text += n;
+		left -= n;
+	}
+	*ret = '\0';
+}
+
 int util_open_regular(const char *path, int flags, struct stat *ret)
 {
 	_cleanup_close_ int fd = -1;

@@ -64,6 +64,8 @@ bool util_uuid_parse(const char *text, size_t len, uint8_t ret[16]);
 
 /* What a CBOR text must be: RFC 3629. */
 bool util_is_utf8(const void *text, size_t len);
+/* As much of text as fits, NUL included, in whole characters; '?' for each byte that is of none. */
+void util_copy_utf8(char *ret, size_t size, const char *text);
 
 /* Opens for reading only what is a regular file. flags: O_NOFOLLOW, or 0 to follow links. Returns
  * an fd, or -errno; -EPERM for what is no regular file. */

@@ -206,6 +206,7 @@ void sim_agent_init(struct sim_agent *sim, const char *const *urls, size_t n_url
 	sim->settings.uplink.urls.n = n_urls;
 	set(&sim->settings.uplink.proxy, "none");
 	set(&sim->settings.state_dir, "/nonexistent");
+	set(&sim->settings.status_socket, "/nonexistent/status.sock");
 	for (size_t i = 0; i < n_urls; i++)
 		sim->settings.uplink.urls.items[i] = strdup(urls[i]);
 	memset(sim->identity.hotspot_id, 0x42, sizeof(sim->identity.hotspot_id));

@@ -403,6 +403,35 @@ static void takes_and_cleans_up(void **state)
 	assert_int_equal(fcntl(same, F_GETFD), -1);
 }
 
+static void copies_whole_characters(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t size;
+		const char *copy;
+	} vectors[] = {
+		{"", 1, ""},
+		{"a", 1, ""},
+		{"abc", 4, "abc"},
+		{"abc", 3, "ab"},
+		{"a\xe2\x82\xac", 5, "a\xe2\x82\xac"},
+		{"a\xe2\x82\xac", 4, "a"},
+		{"a\xe2\x82", 5, "a??"},
+		{"\xff\xc3\xa9\xc0\x80", 16, "?\xc3\xa9??"},
+		{"\xff\xff", 2, "?"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(vectors); i++) {
+		char *copy = malloc(vectors[i].size);
+
+		assert_non_null(copy);
+		util_copy_utf8(copy, vectors[i].size, vectors[i].text);
+		assert_string_equal(copy, vectors[i].copy);
+		free(copy);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -421,6 +450,7 @@ int main(void)
 		cmocka_unit_test(the_clock_goes_on),
 		cmocka_unit_test(lists),
 		cmocka_unit_test(takes_and_cleans_up),
+		cmocka_unit_test(copies_whole_characters),
 	};
 
 	return cmocka_run_group_tests_name("util", tests, make_directory, remove_directory);
