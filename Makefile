@@ -61,8 +61,8 @@ $(BUILD)/blecon-hotspotd: $(BUILD)/agent/main.o $(OBJECTS)
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 # What it has in common with the daemon, and no more libraries than that needs.
-CTL_SHARED := $(wildcard agent/identity*.c agent/settings*.c) agent/log.c agent/util.c \
-	uplink/endpoint.c uplink/pin.c uplink/proxy.c
+CTL_SHARED := $(wildcard agent/identity*.c agent/settings*.c) agent/log.c agent/fold.c \
+	agent/util.c uplink/endpoint.c uplink/pin.c uplink/proxy.c
 CTL_LIBS := $(shell pkg-config --libs json-c libconfig) -lmbedx509 -lmbedcrypto
 
 $(BUILD)/blecon-hotspotctl: $(patsubst %.c,$(BUILD)/%.o,$(CTL_SOURCES) $(CTL_SHARED))

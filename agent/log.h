@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log: four levels, to standard error or to syslog. */
+/*
+ * The log: four levels, to standard error or to syslog. A line of error, warning or info that was
+ * said before is counted for a while instead of written again: see fold.h.
+ */
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
+
 #include "agent/util.h"
+
+#define LOG_LINE_MAX 1024 /* bytes of a line, NUL included; what is longer is cut off */
 
 enum log_level {
 	LOG_LEVEL_ERROR, /* somebody must act: the hub does not do its job until then */
@@ -33,12 +40,27 @@ struct log_line {
 	const char *text; /* valid during the callback */
 };
 
-/* on_line gets every line that is written, and every event whatever the level, and must not log.
- * NULL: nobody. userdata is not owned. */
+/* on_line gets every line the level lets through, also one that is only counted, and every event
+ * whatever the level, and must not log. NULL: nobody. userdata is not owned. */
 void log_observe(void (*on_line)(void *userdata, const struct log_line *line), void *userdata);
 
-/* Uses syslog from here on instead of standard error. */
+/* Goes where somebody reads, going by what standard error is: the journal, which gets the level as
+ * it wants it; syslog, where it is /dev/null, as under procd; else standard error itself. */
+void log_as_found(const char *ident);
+/* Whether lines go to standard error with the time and the level, as people read them. */
+bool log_is_plain(void);
+/* Uses syslog from here on, whatever standard error is. */
 void log_to_syslog(const char *ident);
+
+/* on_due is told when log_flush has something to write (util_now_ms). NULL: nobody, and counts wait
+ * for the next line that is said again. userdata is not owned. */
+void log_on_due(void (*on_due)(void *userdata, uint64_t due_ms), void *userdata);
+/* Writes the counts of repeated lines whose time has come. */
+void log_flush(void);
+/* Writes all of them; before the process ends. */
+void log_flush_all(void);
+
+/* What is counted is written before. */
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 const char *log_level_name(enum log_level level);

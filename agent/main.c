@@ -15,10 +15,13 @@
 #include "agent/identity.h"
 #include "agent/log.h"
 #include "agent/loop.h"
+#include "agent/service.h"
 #include "agent/settings.h"
+#include "agent/summary.h"
 #include "agent/util.h"
 
 #define DEFAULT_CONFIG "/etc/blecon-hotspot.conf"
+#define NAME	       "blecon-hotspotd" /* in syslog */
 
 enum exit_code {
 	EXIT_OK = 0,
@@ -31,6 +34,7 @@ struct arguments {
 	bool check;
 	bool foreground;
 	const char *log_level; /* NULL: as configured */
+	unsigned watchdog_s; /* 0: none */
 };
 
 static const char usage[] =
@@ -39,24 +43,43 @@ static const char usage[] =
 	"\n"
 	"  -c, --config FILE        configuration (default " DEFAULT_CONFIG ")\n"
 	"      --check-config FILE  say whether FILE is valid, and end\n"
-	"  -f, --foreground         stay in the foreground, log to standard error\n"
+	"  -f, --foreground         stay in the foreground; the log goes to standard error,\n"
+	"                           or to syslog where that is /dev/null\n"
 	"      --log-level LEVEL    error, warning, info or debug, over the configured one\n"
+	"      --watchdog SECONDS   end by SIGALRM if it hangs for as long (10 to 600), so\n"
+	"                           that whoever started it starts it again\n"
 	"      --version            print the version, and end\n"
 	"  -h, --help               print this, and end\n"
 	"\n"
 	"Exit codes: 0 ended as asked, 1 cannot start or go on, 2 bad usage or configuration.\n";
 
-enum { OPTION_CHECK = 256, OPTION_LEVEL, OPTION_VERSION };
+enum { OPTION_CHECK = 256, OPTION_LEVEL, OPTION_WATCHDOG, OPTION_VERSION };
 
 static const struct option long_options[] = {
 	{"config", required_argument, NULL, 'c'},
 	{"check-config", required_argument, NULL, OPTION_CHECK},
 	{"foreground", no_argument, NULL, 'f'},
 	{"log-level", required_argument, NULL, OPTION_LEVEL},
+	{"watchdog", required_argument, NULL, OPTION_WATCHDOG},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{"help", no_argument, NULL, 'h'},
 	{0},
 };
+
+static int parse_watchdog(const char *text, unsigned *ret)
+{
+	char *end;
+	long seconds = strtol(text, &end, 10);
+
+	if (end == text || *end || seconds < SERVICE_WATCHDOG_MIN ||
+	    seconds > SERVICE_WATCHDOG_MAX) {
+		fprintf(stderr, "blecon-hotspotd: --watchdog: expected %d to %d seconds, not %s\n",
+			SERVICE_WATCHDOG_MIN, SERVICE_WATCHDOG_MAX, text);
+		return -EINVAL;
+	}
+	*ret = (unsigned)seconds;
+	return 0;
+}
 
 /* Returns -1 to go on, or the exit code to end with. */
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
@@ -87,6 +110,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 			}
 			ret->log_level = optarg;
 			break;
+		case OPTION_WATCHDOG:
+			if (parse_watchdog(optarg, &ret->watchdog_s) < 0)
+				return EXIT_USAGE;
+			break;
 		case OPTION_VERSION:
 			puts("blecon-hotspotd " VERSION);
 			return EXIT_OK;
@@ -108,6 +135,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 struct daemon {
 	struct loop *loop;
 	struct agent *agent;
+	struct service *service;
+	struct loop_timer log_timer; /* for repeated lines */
 	struct loop_fd signal_watch;
 	int signal_fd;
 };
@@ -123,11 +152,14 @@ static void on_signal(void *userdata, uint32_t revents)
 		return;
 	if (info.ssi_signo == SIGHUP) {
 		log_info("SIGHUP: reading the configuration again");
+		service_reloading(daemon->service);
 		reload_run(daemon->agent->reload);
+		service_ready(daemon->service);
 		return;
 	}
 	log_event(LOG_LEVEL_INFO, LOG_EVENT_STOP, "%s: stopping",
 		  info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+	service_stopping(daemon->service);
 	agent_stop(daemon->agent);
 }
 
@@ -155,7 +187,7 @@ static void detach(int ready)
 
 	if (ready < 0)
 		return;
-	log_to_syslog("blecon-hotspotd");
+	log_to_syslog(NAME);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0) {
 		for (int fd = 0; fd < 3; fd++)
@@ -167,25 +199,75 @@ static void detach(int ready)
 	close(ready);
 }
 
-static int run(struct settings *settings, const char *config, const struct identity *identity,
-	       int ready)
+static void on_log_timer(void *userdata)
+{
+	(void)userdata;
+	log_flush();
+}
+
+static void on_log_due(void *userdata, uint64_t due_ms)
+{
+	struct daemon *daemon = userdata;
+	uint64_t now_ms = util_now_ms();
+
+	loop_timer_start(&daemon->log_timer, due_ms > now_ms ? due_ms - now_ms : 0);
+}
+
+static void describe(void *userdata, char *ret, size_t size)
+{
+	const struct agent *agent = ((struct daemon *)userdata)->agent;
+	struct summary_facts facts;
+
+	summary_gather(agent, &facts);
+	summary_write(agent, &facts, ret, size);
+}
+
+/* What takes part in the loop besides the agent. Returns 0 or -errno. */
+static int prepare_loop(struct daemon *daemon, unsigned watchdog_s)
+{
+	const struct service_config config = {
+		.watchdog_s = watchdog_s,
+		.describe = describe,
+		.userdata = daemon,
+	};
+	int r = loop_new(&daemon->loop);
+
+	if (r < 0)
+		return r;
+	loop_timer_init(daemon->loop, &daemon->log_timer, on_log_timer, daemon);
+	log_on_due(on_log_due, daemon);
+	r = service_new(daemon->loop, &config, &daemon->service);
+	return r < 0 ? r : watch_signals(daemon);
+}
+
+static void finish_loop(struct daemon *daemon)
+{
+	log_on_due(NULL, NULL);
+	loop_timer_stop(&daemon->log_timer);
+	loop_fd_remove(&daemon->signal_watch);
+	util_closep(&daemon->signal_fd);
+	service_free(daemon->service);
+	loop_free(daemon->loop);
+}
+
+static int run(struct settings *settings, const struct arguments *arguments,
+	       const struct identity *identity, int ready)
 {
 	struct daemon daemon = {.signal_fd = -1};
-	int r = loop_new(&daemon.loop);
+	int r = prepare_loop(&daemon, arguments->watchdog_s);
 
-	if (r == 0)
-		r = watch_signals(&daemon);
-	if (r == 0)
-		r = agent_new(daemon.loop, settings, config, identity, &daemon.agent);
+	if (r < 0)
+		log_error("cannot start: event loop: %s", strerror(-r));
+	else
+		r = agent_new(daemon.loop, settings, arguments->config, identity, &daemon.agent);
 	if (r == 0) {
 		detach(ready);
+		service_ready(daemon.service);
 		r = loop_run(daemon.loop);
 		log_info("stopped");
 	}
 	agent_free(daemon.agent);
-	loop_fd_remove(&daemon.signal_watch);
-	util_closep(&daemon.signal_fd);
-	loop_free(daemon.loop);
+	finish_loop(&daemon);
 	return r < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
@@ -205,7 +287,7 @@ static int prepare(const struct settings *settings, struct identity *ret)
 	return r;
 }
 
-static int start(struct settings *settings, const char *config, int ready)
+static int start(struct settings *settings, const struct arguments *arguments, int ready)
 {
 	struct identity identity;
 	char id[UTIL_UUID_TEXT];
@@ -217,13 +299,13 @@ static int start(struct settings *settings, const char *config, int ready)
 	log_info("blecon-hotspotd " VERSION " starting, hotspot %s", id);
 	if (settings->uplink.urls.n == 0)
 		log_error("no uplink.url is configured: devices are heard, nobody is told");
-	r = run(settings, config, &identity, ready);
+	r = run(settings, arguments, &identity, ready);
 	identity_done(&identity);
 	return r;
 }
 
 /* Goes on in a child. The parent ends when the child has started, or with its exit code. */
-static int start_in_background(struct settings *settings, const char *config)
+static int start_in_background(struct settings *settings, const struct arguments *arguments)
 {
 	int fds[2], status;
 	pid_t child;
@@ -237,7 +319,7 @@ static int start_in_background(struct settings *settings, const char *config)
 		close(fds[0]);
 		if (setsid() < 0 || chdir("/") < 0)
 			return EXIT_FAILED;
-		return start(settings, config, fds[1]);
+		return start(settings, arguments, fds[1]);
 	}
 	close(fds[1]);
 	if (read(fds[0], &byte, 1) == 1)
@@ -262,38 +344,72 @@ static char *absolute(const char *path)
 	return ret;
 }
 
+/* So that no descriptor that is opened later takes the place of one of these. */
+static void fill_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Nothing but the words, where people read them. */
+static int refuse(const char *error)
+{
+	if (log_is_plain())
+		fprintf(stderr, "%s\n", error);
+	else
+		log_error("%s", error);
+	return EXIT_USAGE;
+}
+
+static void check(const struct arguments *arguments, const struct settings *settings)
+{
+	printf("%s: valid%s\n", arguments->config,
+	       settings->uplink.urls.n > 0 ? "" : ", but uplink.url is empty: nobody is told");
+}
+
+static int go(struct arguments *arguments, struct settings *settings)
+{
+	_cleanup_free_ char *config = absolute(arguments->config);
+	enum log_level level;
+
+	if (!config) {
+		log_error("%s: %s", arguments->config, strerror(errno));
+		return EXIT_FAILED;
+	}
+	if (log_level_parse(arguments->log_level ? arguments->log_level : settings->log_level,
+			    &level) == 0)
+		log_set_level(level);
+	arguments->config = config;
+	return arguments->foreground ? start(settings, arguments, -1)
+				     : start_in_background(settings, arguments);
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments;
 	struct settings settings;
 	char error[SETTINGS_ERROR];
-	_cleanup_free_ char *config = NULL;
-	enum log_level level;
-	int r = parse_arguments(argc, argv, &arguments);
+	int r;
 
+	fill_standard_streams();
+	r = parse_arguments(argc, argv, &arguments);
 	if (r >= 0)
 		return r;
-	if (settings_load(arguments.config, &settings, error) < 0) {
-		fprintf(stderr, "%s\n", error);
-		return EXIT_USAGE;
-	}
-	if (arguments.check) {
-		printf("%s: valid%s\n", arguments.config,
-		       settings.uplink.urls.n > 0 ? ""
-						  : ", but uplink.url is empty: nobody is told");
-		settings_done(&settings);
-		return EXIT_OK;
-	}
-	if (log_level_parse(arguments.log_level ? arguments.log_level : settings.log_level,
-			    &level) == 0)
-		log_set_level(level);
-	config = absolute(arguments.config);
-	if (!config) {
-		fprintf(stderr, "%s: %s\n", arguments.config, strerror(errno));
-		return EXIT_FAILED;
-	}
-	r = arguments.foreground ? start(&settings, config, -1)
-				 : start_in_background(&settings, config);
+	if (!arguments.check)
+		log_as_found(NAME);
+	if (settings_load(arguments.config, &settings, error) < 0)
+		return refuse(error);
+	r = EXIT_OK;
+	if (arguments.check)
+		check(&arguments, &settings);
+	else
+		r = go(&arguments, &settings);
 	settings_done(&settings);
+	log_flush_all();
 	return r;
 }

@@ -138,6 +138,7 @@ class Agent:
         self.log_path = directory / "agent.log"
         self.key = directory / "state/hotspot.key"
         self.process: subprocess.Popen[bytes] | None = None
+        self.command = [DAEMON, "--foreground", "--log-level", "debug"]
         self.prepare = die_with(os.getpid())    # in the process that is to be the agent
         # The bus has another GUID after a restart, and a client would insist on the first one.
         self.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus_address.partition(",guid=")[0]}
@@ -153,7 +154,7 @@ class Agent:
         self.write_config()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [DAEMON, "--foreground", "--log-level", "debug", "--config", self.config],
+                [*self.command, "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**without_proxy(os.environ), **self.environment}, preexec_fn=self.prepare)
         while self.process.poll() is None and not await self._answers():
@@ -224,7 +225,10 @@ class Agent:
             raise
 
     async def wait_for_log(self, text: str, timeout_s: float = 10.0, count: int = 1) -> str:
-        """Wait for a line with this text; the count-th of them."""
+        """Wait for a line with this text; the count-th of them.
+
+        The same line is not written again at once, but a debug line, and in `events`.
+        """
         def lines() -> list[str]:
             return [line for line in self.log.splitlines() if text in line]
         await until(lambda: len(lines()) >= count, timeout_s, f"{text!r} in the log")

@@ -538,9 +538,10 @@ async def test_while_stopping(directory):
             lab.agent.options = merge(lab.agent.options, {"uplink": {
                 "url": nowhere(number), "ping_interval_s": 10 + number}})
             lab.agent.write_config()
-            lab.agent.process.send_signal(signal.SIGHUP)
-            await lab.agent.wait_for_log("SIGHUP", count=number + 1)
+            assert (await hang_up(lab.agent))["state"] == "started"
         assert await lab.agent.stop() == 0
+        assert re.search(r"SIGHUP: reading the configuration again \(4 times in the last \d+ s\)",
+                         lab.agent.log)
         assert "reload: applied" not in lab.agent.log
         end = await lab.cloud.wait_for("disconnected")
         assert (end["code"], end["by"]) == (1001, "hotspot")
