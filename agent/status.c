@@ -10,6 +10,7 @@
 #include "agent/log.h"
 #include "agent/process.h"
 #include "agent/status_parts.h"
+#include "agent/status_socket.h"
 #include "agent/summary.h"
 #include "agent/util.h"
 
@@ -91,16 +92,33 @@ static struct json_object *error_json(const char *text)
 	return o;
 }
 
+/* The first of a stream; the others come as they happen. */
+static struct json_object *answer_events(struct status_client *client)
+{
+	struct json_object *o;
+	struct timespec now;
+
+	if (status_socket_listen(client) < 0)
+		return error_json("too many listeners");
+	o = json_object_new_object();
+	clock_gettime(CLOCK_REALTIME, &now);
+	json_add_time(o, "time", (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
+	json_add_text(o, "event", "listening");
+	json_add_text(o, "text", "events from now on");
+	return o;
+}
+
 /* Each has one of the functions. argument: what follows the name and a space, "" for nothing. */
 static const struct request {
 	const char *name;
 	struct json_object *(*plain)(const struct agent *agent);
 	struct json_object *(*with)(const struct agent *agent, const char *argument);
+	struct json_object *(*stream)(struct status_client *client);
 } requests[] = {
-	{"status", .plain = answer_status},	 {"devices", .plain = status_devices},
-	{"device", .with = status_device},	 {"sessions", .plain = status_sessions},
-	{"journal", .plain = status_journal},	 {"log", .plain = status_log},
-	{"log-level", .with = status_log_level},
+	{"status", .plain = answer_status},   {"devices", .plain = status_devices},
+	{"device", .with = status_device},    {"sessions", .plain = status_sessions},
+	{"journal", .plain = status_journal}, {"log", .plain = status_log},
+	{"events", .stream = answer_events},  {"log-level", .with = status_log_level},
 };
 
 static struct json_object *answer(const struct agent *agent, struct status_client *client,
@@ -109,7 +127,6 @@ static struct json_object *answer(const struct agent *agent, struct status_clien
 	size_t len = strcspn(line, " ");
 	const char *argument = line[len] ? line + len + 1 : "";
 
-	(void)client;
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
 		const struct request *r = &requests[i];
 
@@ -118,7 +135,7 @@ static struct json_object *answer(const struct agent *agent, struct status_clien
 		if (r->with)
 			return r->with(agent, argument);
 		if (!*argument)
-			return r->plain(agent);
+			return r->plain ? r->plain(agent) : r->stream(client);
 	}
 	return error_json(
 		"unknown request; there are: status, devices, device ID, sessions, journal, "

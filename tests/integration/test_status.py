@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import stat
 
 from bluez_sim import Beacon
@@ -137,7 +138,8 @@ async def test_socket(directory):
     assert "summary" in await answer()
     assert await answer() == {"devices": []}
     assert "summary" in await answer()
-    error = {"error": "unknown request; there are: status, devices"}
+    error = {"error": "unknown request; there are: status, devices, device ID, sessions, journal, "
+                      "log, events, log-level [LEVEL]"}
     assert [await answer(), await answer()] == [error, error]
     writer.write(b"x" * 257)    # a line that never ends is not waited for
     with contextlib.suppress(ConnectionResetError):
@@ -147,23 +149,67 @@ async def test_socket(directory):
     assert await agent.stop() == 0
 
 
-async def test_socket_has_a_limit_of_clients(directory):
-    """Eight are served at once; a ninth waits until one has left."""
+PLACES, LISTENERS = 32, 8      # as in agent/status_socket.h
+
+
+async def test_socket_has_a_place_for_newcomers(directory):
+    """Clients that say nothing, and more of them than there are places, keep nobody out."""
     agent = Agent(directory, f"unix:path={directory}/no-bus", {})
     await agent.start()
-    clients = [await asyncio.open_unix_connection(str(agent.socket)) for _ in range(9)]
-    for _, writer in clients:
-        writer.write(b"devices\n")
-    for reader, _ in clients[:8]:
-        assert await asyncio.wait_for(reader.readline(), 5) == b'{"devices":[]}\n'
-    ninth = asyncio.create_task(clients[8][0].readline())
-    # That it is not answered shows once more in an answer that comes after.
-    clients[0][1].write(b"devices\n")
-    assert await asyncio.wait_for(clients[0][0].readline(), 5) == b'{"devices":[]}\n'
-    assert not ninth.done()
-    clients[0][1].close()
-    assert await asyncio.wait_for(ninth, 5) == b'{"devices":[]}\n'
-    for _, writer in clients[1:]:
+    silent = [await asyncio.open_unix_connection(str(agent.socket)) for _ in range(3 * PLACES)]
+    for _ in range(10):
+        assert "summary" in await agent.status()
+    ends = [asyncio.create_task(reader.read()) for reader, _ in silent]
+    await until(lambda: sum(end.done() for end in ends) > 2 * PLACES)
+    for end in ends:
+        end.cancel()
+    for _, writer in silent:
         writer.close()
     assert await agent.stop() == 0
     await until(lambda: not agent.socket.exists())
+
+
+async def test_socket_answers_all_who_ask(directory):
+    """More clients at once than there are places, that all ask: each has its answers."""
+    agent = Agent(directory, f"unix:path={directory}/no-bus", {})
+    await agent.start()
+
+    async def ask():
+        reader, writer = await asyncio.open_unix_connection(str(agent.socket))
+        writer.write(b"devices\nnonsense\ndevices\n")
+        answers = [json.loads(await reader.readline()) for _ in range(3)]
+        writer.close()
+        return answers
+    async with asyncio.timeout(10):
+        for answers in await asyncio.gather(*(ask() for _ in range(PLACES))):
+            assert answers[0] == answers[2] == {"devices": []} and "error" in answers[1]
+    assert await agent.stop() == 0
+
+
+async def test_socket_has_a_limit_of_listeners(directory):
+    """Eight listen at once; one more is told so, and may ask something else."""
+    agent = Agent(directory, f"unix:path={directory}/no-bus", {})
+    await agent.start()
+    listeners = []
+    for _ in range(LISTENERS):
+        reader, writer = await asyncio.open_unix_connection(str(agent.socket))
+        writer.write(b"events\n")
+        first = json.loads(await asyncio.wait_for(reader.readline(), 5))
+        assert first.keys() == {"time", "event", "text"} and first["event"] == "listening"
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["time"])
+        listeners.append(writer)
+    reader, writer = await asyncio.open_unix_connection(str(agent.socket))
+    writer.write(b"events\ndevices\n")
+    assert json.loads(await asyncio.wait_for(reader.readline(), 5)) == {
+        "error": "too many listeners"}
+    assert json.loads(await asyncio.wait_for(reader.readline(), 5)) == {"devices": []}
+    writer.close()
+    listeners.pop().close()
+
+    async def listens():
+        answer = await agent.ask("events")
+        return answer.get("event") == "listening"
+    await until(listens, what="a place for a listener")
+    for writer in listeners:
+        writer.close()
+    assert await agent.stop() == 0

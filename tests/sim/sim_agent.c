@@ -164,9 +164,10 @@ void status_socket_free(struct status_socket *server)
 	status_answer_of = NULL;
 }
 
-void status_socket_listen(struct status_client *client)
+int status_socket_listen(struct status_client *client)
 {
 	(void)client;
+	return -EBUSY;
 }
 
 bool status_socket_has_listeners(const struct status_socket *server)

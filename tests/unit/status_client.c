@@ -2,6 +2,7 @@
 #include "tests/unit/status_client.h"
 
 #include <libwebsockets.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/un.h>
@@ -9,25 +10,33 @@
 
 char path[sizeof(directory) + 16];
 
+static char *make_large(size_t len)
+{
+	char *answer = malloc(len + 1);
+
+	assert_non_null(answer);
+	for (size_t i = 0; i < len; i++)
+		answer[i] = (char)('a' + i % 23);
+	answer[len] = '\0';
+	return answer;
+}
+
 char *on_request(void *userdata, struct status_client *client, const char *request)
 {
 	struct fixture *f = userdata;
 	char *answer;
 
-	(void)client;
 	if (f->asked < ARRAY_SIZE(f->requests))
 		strcpy(f->requests[f->asked], request);
 	f->asked++;
 	if (strcmp(request, "none") == 0)
 		return NULL;
-	if (strcmp(request, "large") == 0) {
-		answer = malloc(LARGE + 1);
-		assert_non_null(answer);
-		for (unsigned i = 0; i < LARGE; i++)
-			answer[i] = (char)('a' + i % 23);
-		answer[LARGE] = '\0';
-		return answer;
-	}
+	if (strncmp(request, "large", 5) == 0)
+		return make_large(LARGE);
+	if (strncmp(request, "medium", 6) == 0)
+		return make_large(MEDIUM);
+	if (strcmp(request, "listen") == 0)
+		return strdup(status_socket_listen(client) == 0 ? "[listening]" : "[busy]");
 	assert_true(asprintf(&answer, "[%s]", request) > 0);
 	return answer;
 }
@@ -83,6 +92,22 @@ void turn(struct fixture *f)
 	assert_true(lws_service(loop_lws(f->loop), 0) >= 0);
 }
 
+static void on_passed(void *userdata)
+{
+	*(bool *)userdata = true;
+}
+
+void pass_ms(struct fixture *f, uint64_t ms)
+{
+	struct loop_timer timer;
+	bool passed = false;
+
+	loop_timer_init(f->loop, &timer, on_passed, &passed);
+	loop_timer_start(&timer, ms);
+	while (!passed)
+		turn(f);
+}
+
 int connect_to(const char *where)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -129,6 +154,24 @@ void client_hear(struct fixture *f, unsigned client, const char *text)
 	}
 	buf[got] = '\0';
 	assert_string_equal(buf, text);
+}
+
+void client_ask(struct fixture *f, unsigned client, const char *request)
+{
+	char line[STATUS_SOCKET_REQUEST + 2];
+
+	snprintf(line, sizeof(line), "%s\n", request);
+	client_say(f, client, line);
+	snprintf(line, sizeof(line), "[%s]\n", request);
+	client_hear(f, client, line);
+}
+
+bool client_is_there(struct fixture *f, unsigned client)
+{
+	struct pollfd fd = {.fd = f->fds[client], .events = POLLRDHUP};
+
+	assert_true(poll(&fd, 1, 0) >= 0);
+	return fd.revents == 0;
 }
 
 size_t client_hear_the_end(struct fixture *f, unsigned client)

@@ -131,31 +131,6 @@ static void refuses_long_requests(void **state)
 	fixture_free(f);
 }
 
-/* Further clients wait until one of those being served goes. */
-static void serves_so_many_at_once(void **state)
-{
-	struct fixture *f = fixture_new();
-
-	(void)state;
-	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
-		client_join(f, i);
-		client_say(f, i, "me\n");
-		if (i < STATUS_SOCKET_CLIENTS)
-			client_hear(f, i, "[me]\n");
-	}
-	client_say(f, 0, "barrier\n");
-	client_hear(f, 0, "[barrier]\n");
-	assert_int_equal(f->asked, STATUS_SOCKET_CLIENTS + 1);
-	for (unsigned i = STATUS_SOCKET_CLIENTS; i < CLIENTS_MAX; i++)
-		expect_silence(f, i);
-	for (unsigned i = STATUS_SOCKET_CLIENTS; i < CLIENTS_MAX; i++) {
-		client_leave(f, i - STATUS_SOCKET_CLIENTS);
-		client_hear(f, i, "[me]\n");
-	}
-	assert_int_equal(f->asked, CLIENTS_MAX + 1);
-	fixture_free(f);
-}
-
 /* The same place is used again and again; nothing of the client before is left in it. */
 static void clients_come_and_go(void **state)
 {
@@ -237,6 +212,33 @@ static void sends_large_answers(void **state)
 	fixture_free(f);
 }
 
+/* It may take as long as it likes, if only it goes on. */
+static void waits_for_a_slow_reader(void **state)
+{
+	struct fixture *f = fixture_new();
+	static char buf[LARGE / 4];
+
+	(void)state;
+	client_join(f, 0);
+	client_say(f, 0, "large\n");
+	for (size_t got = 0; got < LARGE;) {
+		ssize_t n;
+
+		put_forward(STATUS_SOCKET_TIME_MS / 1000 - 2);
+		for (size_t part = 0; part < sizeof(buf) && got < LARGE;
+		     part += (size_t)MAX(n, 0)) {
+			n = recv(f->fds[0], buf, sizeof(buf) - part, 0);
+			assert_true(n != 0);
+			if (n < 0)
+				turn(f);
+			else
+				got += (size_t)n;
+		}
+	}
+	client_hear(f, 0, "\n");
+	fixture_free(f);
+}
+
 /* One that goes in the middle of its answer. */
 static void bears_a_client_that_leaves(void **state)
 {
@@ -295,6 +297,41 @@ static void ends_silent_clients(void **state)
 	fixture_free(f);
 }
 
+/* One that hears nothing stays as long as it likes, one that does not read does not. */
+static void ends_a_listener_that_does_not_read(void **state)
+{
+	char line[4096];
+	struct fixture *f = fixture_new();
+
+	(void)state;
+	loop_timer_start(&f->deadline, UINT64_C(12) * STATUS_SOCKET_LISTENER_TIME_MS);
+	memset(line, 'x', sizeof(line) - 1);
+	line[sizeof(line) - 1] = '\0';
+	for (unsigned i = 0; i < 2; i++) {
+		client_join(f, i);
+		client_say(f, i, "listen\n");
+		client_hear(f, i, "[listening]\n");
+	}
+	put_forward(10 * STATUS_SOCKET_LISTENER_TIME_MS / 1000);
+	client_join(f, 2);
+	client_ask(f, 2, "barrier");
+	assert_true(client_is_there(f, 0) && client_is_there(f, 1));
+	for (unsigned i = 0; i < 256; i++) {
+		status_socket_publish(f->server, line);
+		client_hear(f, 1, line);
+		client_hear(f, 1, "\n");
+	}
+	put_forward(STATUS_SOCKET_LISTENER_TIME_MS / 1000 - 5);
+	client_join(f, 3);
+	client_ask(f, 3, "barrier");
+	assert_true(client_is_there(f, 0));
+	put_forward(6);
+	assert_in_range(client_hear_the_end(f, 0), 1, 256 * sizeof(line) - 1);
+	status_socket_publish(f->server, "on");
+	client_hear(f, 1, "on\n");
+	fixture_free(f);
+}
+
 static void ends_where_there_is_no_answer(void **state)
 {
 	struct fixture *f = fixture_new();
@@ -332,13 +369,14 @@ int main(void)
 		TEST(answers_two_lines_in_one_packet),
 		TEST(answers_many_lines_in_one_packet),
 		TEST(refuses_long_requests),
-		TEST(serves_so_many_at_once),
 		TEST(clients_come_and_go),
 		TEST(bears_a_client_that_never_reads),
 		TEST(sends_large_answers),
+		TEST(waits_for_a_slow_reader),
 		TEST(bears_a_client_that_leaves),
 		TEST(answers_a_client_that_only_listens),
 		TEST(ends_silent_clients),
+		TEST(ends_a_listener_that_does_not_read),
 		TEST(ends_where_there_is_no_answer),
 		TEST(frees_what_is_under_way),
 	};

@@ -2,6 +2,7 @@
 #include "agent/status_socket.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,8 +12,70 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "agent/status_path.h"
 #include "tests/unit/common.h"
 #include "tests/unit/status_client.h"
+
+/* The group there is said to be, and whether a socket may be given to it. */
+static struct group *hotspot_group;
+static bool may_chown;
+
+struct group *getgrnam(const char *name)
+{
+	assert_string_equal(name, STATUS_PATH_GROUP);
+	return hotspot_group;
+}
+
+int chown(const char *file, uid_t owner, gid_t group)
+{
+	if (may_chown)
+		return fchownat(AT_FDCWD, file, owner, group, 0);
+	errno = EPERM;
+	return -1;
+}
+
+static gid_t group_of_the_socket(mode_t *ret_mode)
+{
+	struct fixture *f = fixture_new();
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	*ret_mode = st.st_mode & 07777;
+	fixture_free(f);
+	return st.st_gid;
+}
+
+static void is_for_the_hotspots_group(void **state)
+{
+	struct group group = {.gr_name = (char *)STATUS_PATH_GROUP, .gr_gid = 65533};
+	mode_t mode;
+
+	(void)state;
+	/* Nobody else can give a file to a group that it is not in. */
+	if (geteuid() != 0)
+		skip();
+	hotspot_group = &group;
+	may_chown = true;
+	assert_int_equal(group_of_the_socket(&mode), 65533);
+	assert_int_equal(mode, 0660);
+	hotspot_group = NULL;
+}
+
+/* It stays with the group of the daemon's user, and works. */
+static void does_without_that_group(void **state)
+{
+	struct group group = {.gr_name = (char *)STATUS_PATH_GROUP, .gr_gid = 65533};
+	mode_t mode;
+
+	(void)state;
+	assert_int_equal(group_of_the_socket(&mode), getegid());
+	assert_int_equal(mode, 0660);
+	hotspot_group = &group;
+	may_chown = false;
+	assert_int_equal(group_of_the_socket(&mode), getegid());
+	assert_int_equal(mode, 0660);
+	hotspot_group = NULL;
+}
 
 static void is_for_its_user_and_group(void **state)
 {
@@ -160,7 +223,8 @@ static void leaves_what_is_no_socket(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(is_for_its_user_and_group), TEST(makes_one_directory),
+		TEST(is_for_its_user_and_group), TEST(is_for_the_hotspots_group),
+		TEST(does_without_that_group),	 TEST(makes_one_directory),
 		TEST(paths_have_a_length),	 TEST(replaces_a_dead_socket),
 		TEST(leaves_a_living_socket),	 TEST(leaves_what_is_no_socket),
 	};
