@@ -61,9 +61,10 @@ $(BUILD)/blecon-hotspotd: $(BUILD)/agent/main.o $(OBJECTS)
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 # What it has in common with the daemon, and no more libraries than that needs.
-CTL_SHARED := $(wildcard agent/identity*.c agent/settings*.c) agent/log.c agent/fold.c \
-	agent/util.c uplink/endpoint.c uplink/pin.c uplink/proxy.c
-CTL_LIBS := $(shell pkg-config --libs json-c libconfig) -lmbedx509 -lmbedcrypto
+CTL_SHARED := $(wildcard agent/identity*.c agent/settings*.c) \
+	$(addprefix agent/,clock.c fold.c journal.c journal_json.c json.c kept.c log.c util.c) \
+	$(addprefix uplink/,endpoint.c pin.c proxy.c wire.c) ble/advert.c
+CTL_LIBS := $(shell pkg-config --libs json-c libconfig libcbor) -lmbedx509 -lmbedcrypto
 
 $(BUILD)/blecon-hotspotctl: $(patsubst %.c,$(BUILD)/%.o,$(CTL_SOURCES) $(CTL_SHARED))
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(CTL_LIBS)
@@ -74,6 +75,10 @@ $(BUILD)/%.o: %.c Makefile
 
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_COMMON) $(OBJECTS)
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+# What blecon-hotspotctl alone has.
+$(BUILD)/tests/unit/test_ctl_text: $(BUILD)/agent/ctl_text.o
+$(BUILD)/tests/unit/test_ctl_text $(BUILD)/tests/unit/test_ctl_utf8: $(BUILD)/agent/ctl_utf8.o
 
 unit-tests: $(UNIT_TESTS)
 

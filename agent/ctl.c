@@ -1,158 +1,91 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* blecon-hotspotctl: the command line, and the daemon's status socket. */
+/* blecon-hotspotctl: the command line. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
-
-#include <json-c/json.h>
 
 #include "agent/ctl.h"
-#include "agent/ctl_identity.h"
-#include "agent/ctl_screens.h"
+#include "agent/ctl_commands.h"
+#include "agent/settings.h"
 #include "agent/util.h"
 
-#define DEFAULT_SOCKET "/run/blecon-hotspot/status.sock"
-#define DEFAULT_CONFIG "/etc/blecon-hotspot.conf"
-#define TIMEOUT_S      5
-#define ANSWER_MAX     (64u << 20)
-
 static const char usage[] =
-	"Usage: blecon-hotspotctl [OPTION]... COMMAND\n"
+	"Usage: blecon-hotspotctl [OPTION]... COMMAND [ARGUMENT]\n"
 	"\n"
 	"Of the running blecon-hotspotd:\n"
-	"  status    whether it works, and if not why\n"
-	"  devices   the devices heard, strongest first\n"
-	"\n"
-	"  -s, --socket PATH  the daemon's status socket (default " DEFAULT_SOCKET ")\n"
+	"  status             whether it works, and if not why and what to do\n"
+	"  devices            the devices heard (--sort rssi, seen or id)\n"
+	"  device ID          one of them: its Device ID or Device URL\n"
+	"  sessions           device sessions, those that ended too, with what took how long\n"
+	"  adapters, uplink   the radio; the connection to the cloud\n"
+	"  events             what happened lately; -f, --follow: and what happens\n"
+	"  log                the last lines of the log\n"
+	"  log-level [LEVEL]  error, warning, info or debug, until the daemon restarts\n"
 	"\n"
 	"Whether it runs or not:\n"
-	"  identity  who the hotspot is: its id, public key and the key's fingerprint\n"
+	"  journal            the last disconnects, restarts and radio faults\n"
+	"  identity           the hotspot's id, public key and its fingerprint\n"
+	"                     (--csr: a certificate request for that key)\n"
 	"\n"
-	"  -c, --config FILE  the daemon's configuration (default " DEFAULT_CONFIG ")\n"
-	"      --csr          a certificate request (PEM) for the hotspot's key instead\n"
-	"\n"
-	"      --json         one line of JSON; of the daemon as it gives it\n"
+	"  -c, --config FILE  the daemon's configuration\n"
+	"                     (default " CTL_CONFIG ")\n"
+	"  -s, --socket PATH  the daemon's status socket, if it is not the configuration's\n"
+	"                     (" CTL_SOCKET " without one)\n"
+	"      --json         JSON, as the daemon gives it\n"
 	"      --version      print the version, and end\n"
 	"  -h, --help         print this, and end\n"
 	"\n"
-	"Exit codes: 0 good, 1 no answer or no identity, 2 bad usage or configuration,\n"
-	"3 (status) answered, but not working.\n";
+	"Exit codes: 0 good, 1 no answer, 2 bad usage or configuration, 3 answered, but\n"
+	"not working.\n";
 
-/* Connects, or says why not. Returns an fd or -1. */
-static int connect_to(const char *path)
-{
-	const struct timeval timeout = {.tv_sec = TIMEOUT_S};
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+/* The options that only some commands take. */
+enum {
+	TAKES_SOCKET = 1u << 0,
+	TAKES_CONFIG = 1u << 1,
+	TAKES_OUTPUT = 1u << 2,
+	TAKES_CSR = 1u << 3,
+	TAKES_SORT = 1u << 4,
+	TAKES_FOLLOW = 1u << 5,
+	TELLS_CONFIG = 1u << 6, /* by itself what is wrong with it */
+};
 
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		fprintf(stderr, "blecon-hotspotctl: %s: the path is too long\n", path);
-		return -1;
-	}
-	strcpy(address.sun_path, path);
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0 ||
-	    connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		const char *hint = "";
+#define ARGUMENT_MAX 128 /* bytes, as a request has a limit */
 
-		if (errno == ENOENT || errno == ECONNREFUSED)
-			hint = ": is blecon-hotspotd running?";
-		else if (errno == EACCES)
-			hint = ": you must be root or in the socket's group";
-		fprintf(stderr, "blecon-hotspotctl: %s: %s%s\n", path, strerror(errno), hint);
-		return -1;
-	}
-	return TAKE_FD(fd);
-}
-
-/* Returns the answer without its newline, to be freed, or NULL after saying why not. */
-static char *ask(const char *path, const char *command)
-{
-	_cleanup_close_ int fd = connect_to(path);
-	_cleanup_free_ char *answer = NULL;
-	size_t len = 0, size = 0;
-
-	if (fd < 0)
-		return NULL;
-	if (dprintf(fd, "%s\n", command) < 0) {
-		fprintf(stderr, "blecon-hotspotctl: %s: %s\n", path, strerror(errno));
-		return NULL;
-	}
-	while (len == 0 || answer[len - 1] != '\n') {
-		ssize_t n;
-
-		if (len == size) {
-			char *larger = size < ANSWER_MAX ? realloc(answer, size * 2 + 4096) : NULL;
-
-			if (!larger) {
-				fputs("blecon-hotspotctl: the answer is too long\n", stderr);
-				return NULL;
-			}
-			answer = larger;
-			size = size * 2 + 4096;
-		}
-		n = read(fd, answer + len, size - len);
-		if (n <= 0) {
-			fprintf(stderr, "blecon-hotspotctl: %s: no whole answer: %s\n", path,
-				n == 0		  ? "the daemon closed"
-				: errno == EAGAIN ? "the daemon hangs"
-						  : strerror(errno));
-			return NULL;
-		}
-		len += (size_t)n;
-	}
-	answer[len - 1] = '\0';
-	return TAKE_PTR(answer);
-}
+enum argument { ARGUMENT_NONE, ARGUMENT_OPTIONAL, ARGUMENT_NEEDED };
 
 static const struct command {
 	const char *name;
-	void (*print)(struct json_object *answer); /* NULL: the daemon is not asked */
+	enum exit_code (*run)(const struct ctl *ctl);
+	unsigned takes;
+	enum argument argument;
 } commands[] = {
-	{"status", ctl_screens_status},
-	{"devices", ctl_screens_devices},
-	{"identity", NULL},
+	{"status", ctl_status, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NONE},
+	{"devices", ctl_devices, TAKES_SOCKET | TAKES_CONFIG | TAKES_SORT, ARGUMENT_NONE},
+	{"device", ctl_device, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NEEDED},
+	{"sessions", ctl_sessions, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NONE},
+	{"adapters", ctl_adapters, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NONE},
+	{"uplink", ctl_uplink, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NONE},
+	{"events", ctl_events, TAKES_SOCKET | TAKES_CONFIG | TAKES_FOLLOW, ARGUMENT_NONE},
+	{"journal", ctl_journal, TAKES_SOCKET | TAKES_CONFIG | TELLS_CONFIG, ARGUMENT_NONE},
+	{"log", ctl_log, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NONE},
+	{"log-level", ctl_log_level, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_OPTIONAL},
+	{"identity", ctl_identity, TAKES_CONFIG | TELLS_CONFIG | TAKES_CSR, ARGUMENT_NONE},
 };
-
-static int run(const struct command *command, const char *path, bool json)
-{
-	_cleanup_free_ char *answer = ask(path, command->name);
-	struct json_object *o;
-	int r = EXIT_FAILED;
-
-	if (!answer)
-		return EXIT_FAILED;
-	o = json_tokener_parse(answer);
-	if (!json_object_is_type(o, json_type_object)) {
-		fputs("blecon-hotspotctl: the answer is no JSON object\n", stderr);
-	} else if (ctl_screens_error(o)) {
-		fprintf(stderr, "blecon-hotspotctl: %s\n", ctl_screens_error(o));
-	} else {
-		if (json)
-			puts(answer);
-		else
-			command->print(o);
-		r = (int)ctl_screens_code(o);
-	}
-	json_object_put(o);
-	return r;
-}
 
 struct arguments {
-	const char *socket, *config; /* NULL: not given */
-	bool json, csr;
+	struct ctl ctl;
+	unsigned given; /* TAKES_... */
 };
 
-enum { OPTION_JSON = 256, OPTION_CSR, OPTION_VERSION };
+enum { OPTION_JSON = 256, OPTION_CSR, OPTION_SORT, OPTION_VERSION };
 
 static const struct option long_options[] = {
 	{"socket", required_argument, NULL, 's'},
 	{"config", required_argument, NULL, 'c'},
+	{"output", required_argument, NULL, 'o'},
+	{"follow", no_argument, NULL, 'f'},
+	{"sort", required_argument, NULL, OPTION_SORT},
 	{"csr", no_argument, NULL, OPTION_CSR},
 	{"json", no_argument, NULL, OPTION_JSON},
 	{"version", no_argument, NULL, OPTION_VERSION},
@@ -160,38 +93,73 @@ static const struct option long_options[] = {
 	{0},
 };
 
+static int parse_sort(const char *text, enum ctl_sort *ret)
+{
+	static const char *const names[] = {
+		[CTL_SORT_RSSI] = "rssi", [CTL_SORT_SEEN] = "seen", [CTL_SORT_ID] = "id"};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(text, names[i]) != 0)
+			continue;
+		*ret = (enum ctl_sort)i;
+		return 0;
+	}
+	fprintf(stderr, "blecon-hotspotctl: --sort: expected rssi, seen or id, not %s\n", text);
+	return -EINVAL;
+}
+
+/* Returns -1 to go on, or the exit code to end with. */
+static int take_option(int option, struct arguments *a)
+{
+	switch (option) {
+	case 's':
+		a->ctl.socket = optarg;
+		a->given |= TAKES_SOCKET;
+		break;
+	case 'c':
+		a->ctl.config = optarg;
+		a->given |= TAKES_CONFIG;
+		break;
+	case 'o':
+		a->ctl.output = optarg;
+		a->given |= TAKES_OUTPUT;
+		break;
+	case 'f':
+		a->ctl.follow = true;
+		a->given |= TAKES_FOLLOW;
+		break;
+	case OPTION_SORT:
+		a->given |= TAKES_SORT;
+		return parse_sort(optarg, &a->ctl.sort) < 0 ? EXIT_USAGE : -1;
+	case OPTION_CSR:
+		a->ctl.csr = true;
+		a->given |= TAKES_CSR;
+		break;
+	case OPTION_JSON:
+		a->ctl.json = true;
+		break;
+	case OPTION_VERSION:
+		puts("blecon-hotspotctl " VERSION);
+		return EXIT_OK;
+	case 'h':
+		fputs(usage, stdout);
+		return EXIT_OK;
+	default:
+		fputs("Try blecon-hotspotctl --help.\n", stderr);
+		return EXIT_USAGE;
+	}
+	return -1;
+}
+
 /* Returns -1 to go on, or the exit code to end with. */
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
-	int option;
+	int option, r = -1;
 
-	*ret = (struct arguments){0};
-	while ((option = getopt_long(argc, argv, "s:c:h", long_options, NULL)) != -1) {
-		switch (option) {
-		case 's':
-			ret->socket = optarg;
-			break;
-		case 'c':
-			ret->config = optarg;
-			break;
-		case OPTION_CSR:
-			ret->csr = true;
-			break;
-		case OPTION_JSON:
-			ret->json = true;
-			break;
-		case OPTION_VERSION:
-			puts("blecon-hotspotctl " VERSION);
-			return EXIT_OK;
-		case 'h':
-			fputs(usage, stdout);
-			return EXIT_OK;
-		default:
-			fputs("Try blecon-hotspotctl --help.\n", stderr);
-			return EXIT_USAGE;
-		}
-	}
-	return -1;
+	*ret = (struct arguments){.ctl = {.config = CTL_CONFIG}};
+	while (r < 0 && (option = getopt_long(argc, argv, "s:c:o:fh", long_options, NULL)) != -1)
+		r = take_option(option, ret);
+	return r;
 }
 
 static const struct command *find_command(const char *name)
@@ -203,14 +171,16 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
-/* Returns what does not go together, or NULL. */
-static const char *check_options(const struct command *command, const struct arguments *a)
+/* Returns the name of an option of these. */
+static const char *option_name(unsigned flags)
 {
-	if (command->print && (a->config || a->csr))
-		return "--config and --csr are for identity alone";
-	if (!command->print && a->socket)
-		return "identity asks no daemon: it takes no --socket";
-	return NULL;
+	static const char *const names[] = {"--socket", "--config", "--output",
+					    "--csr",	"--sort",   "--follow"};
+	unsigned i = 0;
+
+	while (!(flags & 1u << i))
+		i++;
+	return names[i];
 }
 
 static int refuse(const char *what, const char *which)
@@ -219,22 +189,59 @@ static int refuse(const char *what, const char *which)
 	return EXIT_USAGE;
 }
 
-static int run_command(int n, char **words, const struct arguments *a)
+/* Where the daemon with that configuration listens. Returns NULL with the reason, or a path to be
+ * freed. */
+static char *socket_of(const char *config, char ret_error[SETTINGS_ERROR])
+{
+	struct settings settings;
+	char *path;
+
+	if (settings_load(config, &settings, ret_error) < 0)
+		return NULL;
+	path = TAKE_PTR(settings.status_socket);
+	settings_done(&settings);
+	return path;
+}
+
+static int run_at(const struct command *command, struct arguments *a)
+{
+	_cleanup_free_ char *path = NULL;
+	char error[SETTINGS_ERROR];
+
+	if (!a->ctl.socket)
+		path = socket_of(a->ctl.config, error);
+	/* One that was not asked for by name may not be there, or not for this user to read. */
+	if (!a->ctl.socket && !path && a->given & TAKES_CONFIG &&
+	    !(command->takes & TELLS_CONFIG)) {
+		fprintf(stderr, "blecon-hotspotctl: %s\n", error);
+		return EXIT_USAGE;
+	}
+	if (!a->ctl.socket)
+		a->ctl.socket = path ? path : CTL_SOCKET;
+	return (int)command->run(&a->ctl);
+}
+
+static int run_command(int n, char **words, struct arguments *a)
 {
 	const struct command *command = n > 0 ? find_command(words[0]) : NULL;
-	const char *wrong = command ? check_options(command, a) : NULL;
+	char wrong[64];
 
 	if (n == 0)
 		return refuse("a command is missing", "");
 	if (!command)
 		return refuse("unknown command: ", words[0]);
-	if (n > 1)
-		return refuse("too many arguments: ", words[1]);
-	if (wrong)
-		return refuse(wrong, "");
-	if (command->print)
-		return run(command, a->socket ? a->socket : DEFAULT_SOCKET, a->json);
-	return (int)ctl_identity(a->config ? a->config : DEFAULT_CONFIG, a->csr, a->json);
+	if (a->given & ~command->takes) {
+		snprintf(wrong, sizeof(wrong), "%s takes no ", command->name);
+		return refuse(wrong, option_name(a->given & ~command->takes));
+	}
+	if (n > (command->argument == ARGUMENT_NONE ? 1 : 2))
+		return refuse("too many arguments: ", words[n - 1]);
+	if (n == 1 && command->argument == ARGUMENT_NEEDED)
+		return refuse(command->name, " needs an argument");
+	a->ctl.argument = n > 1 ? words[1] : NULL;
+	if (n > 1 && strlen(words[1]) > ARGUMENT_MAX)
+		return refuse("this is too long: ", words[1]);
+	return run_at(command, a);
 }
 
 int main(int argc, char **argv)

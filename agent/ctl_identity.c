@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/ctl_identity.h"
+#include "agent/ctl_commands.h"
+#include "agent/ctl_text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,21 +66,20 @@ static void print_json(const struct texts *texts, bool csr)
 	json_object_object_add(o, "fingerprint", json_object_new_string(texts->fingerprint));
 	if (csr)
 		json_object_object_add(o, "csr", json_object_new_string(texts->csr));
-	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
-						       JSON_C_TO_STRING_NOSLASHESCAPE));
+	ctl_print_json(o);
 	json_object_put(o);
 }
 
-enum exit_code ctl_identity(const char *config, bool csr, bool json)
+enum exit_code ctl_identity(const struct ctl *ctl)
 {
 	struct texts texts;
-	enum exit_code code = read_identity(config, &texts);
+	enum exit_code code = read_identity(ctl->config, &texts);
 
 	if (code != EXIT_OK)
 		return code;
-	if (json)
-		print_json(&texts, csr);
-	else if (csr)
+	if (ctl->json)
+		print_json(&texts, ctl->csr);
+	else if (ctl->csr)
 		fputs(texts.csr, stdout);
 	else /* the PEM is not indented, as not everything takes it so */
 		printf("id           %s\nfingerprint  %s\npublic key\n%s", texts.id,

@@ -3,10 +3,13 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "agent/agent.h"
 #include "agent/json.h"
 #include "agent/util.h"
+
+#define BEGIN_LEAST 4 /* letters of a Device ID that may stand for it */
 
 static struct json_object *budget_json(const struct reporter_budget *budget, uint64_t now_ms)
 {
@@ -110,6 +113,59 @@ static bool parse_device(const char *text, uint8_t ret[16])
 	       util_uuid_parse(text + len - id_len, id_len, ret);
 }
 
+struct search {
+	const char *begin; /* of a Device ID */
+	unsigned n; /* devices found */
+	uint8_t device_id[16]; /* of the last of them */
+};
+
+static void compare(void *userdata, const struct device *device)
+{
+	struct search *search = userdata;
+	char id[UTIL_UUID_TEXT];
+
+	util_uuid_text(device->advert.device_id, id);
+	if (strncasecmp(id, search->begin, strlen(search->begin)) != 0)
+		return;
+	search->n++;
+	memcpy(search->device_id, device->advert.device_id, sizeof(search->device_id));
+}
+
+/* Whether it may be what a Device ID begins with, and is enough of one. */
+static bool is_begin(const char *text)
+{
+	return strlen(text) >= BEGIN_LEAST &&
+	       strspn(text, "0123456789abcdefABCDEF-") == strlen(text);
+}
+
+/* Returns whether there is one device that it means; else o says why not. */
+static bool find_device(const struct agent *agent, const char *text, struct json_object *o,
+			uint8_t ret[16])
+{
+	struct search search = {.begin = text};
+	char error[160];
+
+	if (parse_device(text, ret))
+		return true;
+	if (!is_begin(text)) {
+		json_add_text(
+			o, "error",
+			"expected a Device ID, 4 or more of its first letters, or a Device URL");
+		return false;
+	}
+	devices_each(agent->devices, compare, &search);
+	if (search.n == 1) {
+		memcpy(ret, search.device_id, sizeof(search.device_id));
+		return true;
+	}
+	if (search.n == 0)
+		snprintf(error, sizeof(error), "no device %s was heard", text);
+	else
+		snprintf(error, sizeof(error), "%u devices begin with %s", search.n, text);
+	json_add_text(o, "error", error);
+	return false;
+}
+
 struct json_object *status_device(const struct agent *agent, const char *text)
 {
 	struct json_object *o = json_object_new_object();
@@ -117,10 +173,8 @@ struct json_object *status_device(const struct agent *agent, const char *text)
 	const struct device *device;
 	uint8_t device_id[16];
 
-	if (!parse_device(text, device_id)) {
-		json_add_text(o, "error", "expected a Device ID or Device URL");
+	if (!find_device(agent, text, o, device_id))
 		return o;
-	}
 	device = devices_find(agent->devices, device_id);
 	if (device)
 		json_object_object_add(o, "device", device_json(device));

@@ -43,7 +43,7 @@ def by_certificate(directory):
 async def nothing_tells(agent, *secrets):
     """Neither the log at its loudest, nor the status, nor what ctl prints has a secret."""
     said = [agent.log, json.dumps(await agent.status()), json.dumps(await agent.devices())]
-    for arguments in (["status"], ["devices"], ["--json", "status"]):
+    for arguments in (["status"], ["devices"], ["uplink"], ["--json", "status"]):
         said.append("".join(map(str, await run(CTL, "-s", agent.socket, *arguments))))
     said.append("".join(map(str, await run(CTL, "-c", agent.config, "identity"))))
     for secret in secrets:
@@ -377,7 +377,7 @@ async def test_no_identity(directory):
 async def test_identity_usage(directory):
     """Options that do not go together: exit code 2, and nothing on standard output."""
     agent, key = with_key(directory)
-    for arguments in (["status", "--csr"], ["devices", "--csr"], ["status", "-c", agent.config],
+    for arguments in (["status", "--csr"], ["devices", "--csr"],
                       ["identity", "-s", agent.socket, "-c", agent.config],
                       ["identity", "now", "-c", agent.config], ["--csr"], ["identity", "-c"]):
         ended = await run(CTL, *arguments)

@@ -2,6 +2,7 @@
 """An uplink that is paid for by the byte: a budget for sightings, and reports of news alone."""
 
 import asyncio
+import re
 import time
 
 import cbor2
@@ -39,8 +40,10 @@ async def test_budget(directory):
             lambda s: s["sightings"]["budget"].get("waits_s", 0) > 1 and s["sightings"]["merged"])
         budget = status["sightings"]["budget"]
         assert budget["per_day_bytes"] == KB_PER_DAY * 1000 and budget["left_bytes"] < 900
-        ended = await run(CTL, "--socket", lab.agent.socket, "status")
+        ended = await run(CTL, "--socket", lab.agent.socket, "uplink")
         assert "of 24 kB in 24 h can go now; the next report waits" in ended.out
+        ended = await run(CTL, "--socket", lab.agent.socket, "status")
+        assert re.search("for the next report, .*which waits .* for the budget", ended.out)
         # A device is served all the same, though the cloud may not have heard of it.
         device = VirtualDevice(lab.cloud.device_public_key)
         device.ask(bytes(4096))
@@ -81,7 +84,7 @@ async def test_no_budget_is_no_limit(directory):
     async with running_lab(directory) as lab:
         await lab.working()
         assert "budget" not in (await lab.agent.status())["sightings"]
-        assert "  budget " not in (await run(CTL, "--socket", lab.agent.socket, "status")).out
+        assert "  budget " not in (await run(CTL, "--socket", lab.agent.socket, "uplink")).out
 
 
 async def test_news_alone(directory):

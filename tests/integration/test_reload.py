@@ -88,7 +88,7 @@ async def talk(lab):
 
 
 async def reload(agent, **changes):
-    """Change the file and send SIGHUP. The status after it: a signal is seen before a request."""
+    """Change the file and send SIGHUP. The status after it."""
     agent.options = merge(agent.options, changes)
     agent.write_config()
     return await hang_up(agent)
@@ -96,6 +96,8 @@ async def reload(agent, **changes):
 
 async def hang_up(agent):
     agent.process.send_signal(signal.SIGHUP)
+    # A request may be answered in the turn of the loop that sees the signal, but not one after that.
+    await agent.status()
     return (await agent.status())["configuration"]
 
 
@@ -369,8 +371,8 @@ async def refusing(lab, talker):
         status = await lab.agent.status()
         assert status["working"]
         assert f"; but the new configuration is refused: {error}" in status["summary"]
-        assert re.search(rf"config refused [\d.]+ s ago: {re.escape(error)} ",
-                         await page(lab.agent))
+        # Once is enough: the first line has it.
+        assert re.search(r"config refused [\d.]+ s ago, as said above ", await page(lab.agent))
         assert status["uplink"]["connects"] == connects
     yield refused
     await talker.goes_on()

@@ -76,8 +76,7 @@ async def test_reverted(directory, wrong):
         assert (status["uplink"]["connects"], status["uplink"]["url"]) == (2, lab.cloud.url)
         assert f"; but not with the new configuration: {told['error']}" in status["summary"]
         assert f"reload: {told['error']}" in await lab.agent.wait_for_log(" error   reload:")
-        assert re.search(rf"config reverted [\d.]+ s ago: {re.escape(told['error'])} ",
-                         await page(lab.agent))
+        assert re.search(r"config reverted [\d.]+ s ago, as said above ", await page(lab.agent))
         # The same file again is as wrong; the right one is what runs already.
         assert (await hang_up(lab.agent))["state"] == "pending"
         lab.agent.options = merge(good, {"relay": {"rssi_floor_dbm": -88}})

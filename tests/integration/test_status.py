@@ -19,14 +19,28 @@ async def test_daemon_down(directory):
         ended = await run(CTL, "--socket", path, *command)
         assert (ended.code, ended.out) == (1, "")
         assert ended.err == f"blecon-hotspotctl: {path}: No such file or directory: " \
-                            "is blecon-hotspotd running?\n"
+                            "blecon-hotspotd is not running: see blecon-hotspotctl doctor\n"
     agent = Agent(directory, f"unix:path={directory}/no-bus", {})
     await agent.start()
     agent.process.kill()
     agent.process.wait()
     ended = await run(CTL, "--socket", path, "status")
     assert ended == (1, "", f"blecon-hotspotctl: {path}: Connection refused: "
-                            "is blecon-hotspotd running?\n")
+                            "blecon-hotspotd is not running: see blecon-hotspotctl doctor\n")
+
+
+async def test_socket_of_the_configuration(directory):
+    """Without --socket it is the configuration's; one that is asked for and is no good is told."""
+    async with running_lab(directory) as lab:
+        await lab.working()
+        page = await run(CTL, "-c", lab.agent.config, "status")
+        assert (page.code, page.err) == (0, "")
+        assert page.out.startswith("Working")
+        page = await run(CTL, "-c", lab.agent.config, "-s", directory / "none", "status")
+        assert page.code == 1 and f"{directory}/none" in page.err
+        lab.agent.config.write_text("frobnicate = 1;")
+        page = await run(CTL, "-c", lab.agent.config, "status")
+        assert page.code == 2 and f"{lab.agent.config}:1: frobnicate" in page.err
 
 
 async def test_usage(directory):
@@ -60,6 +74,15 @@ async def test_working(directory):
                      "2 devices present, 2 known; 4 adverts heard, 4 reported",
                      "0 started: 0 served, 0 broken off, 0 failed"):
             assert text in page.out, text
+        page = await run(CTL, "-s", lab.agent.socket, "adapters")
+        assert (page.code, page.err) == (0, "")
+        for text in ("bluetooth  scanning", "hci0       00:AA:01:00:00:00", "  adverts  4 heard"):
+            assert text in page.out, text
+        page = await run(CTL, "-s", lab.agent.socket, "uplink")
+        assert (page.code, page.err) == (0, "")
+        for text in ("uplink     up", lab.cloud.url, "  name     the attic",
+                     "  connects 1 of 1 attempt\n", "reports    4 adverts in "):
+            assert text in page.out, text
         page = await run(CTL, "-s", lab.agent.socket, "devices")
         assert (page.code, page.err) == (0, "")
         rows = [line.split() for line in page.out.splitlines()[1:3]]
@@ -88,7 +111,10 @@ async def test_json(directory):
         assert (device["rssi_dbm"], device["count"], device["state"]) == (-81, 1, "present")
         await lab.cloud.stop()
         await lab.agent.wait_for_status(lambda s: s["uplink"]["state"] != "up")
-        assert (await run(CTL, "--json", "-s", lab.agent.socket, "status")).code == 3
+        for command in ("status", "uplink"):
+            assert (await run(CTL, "--json", "-s", lab.agent.socket, command)).code == 3
+        ended = await run(CTL, "--json", "-s", lab.agent.socket, "adapters")
+        assert ended.code == 0 and json.loads(ended.out).keys() == {"bluetooth"}
 
 
 async def test_not_working(directory):
