@@ -15,6 +15,7 @@ static const char usage[] =
 	"\n"
 	"Of the running blecon-hotspotd:\n"
 	"  status             whether it works, and if not why and what to do\n"
+	"  watch              the same, live, with the devices; q to leave\n"
 	"  devices            the devices heard (--sort rssi, seen or id)\n"
 	"  device ID          one of them: its Device ID or Device URL\n"
 	"  sessions           device sessions, those that ended too, with what took how long\n"
@@ -61,6 +62,7 @@ static const struct command {
 	enum argument argument;
 } commands[] = {
 	{"status", ctl_status, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NONE},
+	{"watch", ctl_watch, TAKES_SOCKET | TAKES_CONFIG | TAKES_SORT, ARGUMENT_NONE},
 	{"devices", ctl_devices, TAKES_SOCKET | TAKES_CONFIG | TAKES_SORT, ARGUMENT_NONE},
 	{"device", ctl_device, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NEEDED},
 	{"sessions", ctl_sessions, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NONE},

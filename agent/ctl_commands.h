@@ -10,6 +10,7 @@ enum exit_code ctl_uplink(const struct ctl *ctl);
 enum exit_code ctl_devices(const struct ctl *ctl);
 enum exit_code ctl_device(const struct ctl *ctl);
 enum exit_code ctl_sessions(const struct ctl *ctl);
+enum exit_code ctl_watch(const struct ctl *ctl);
 enum exit_code ctl_events(const struct ctl *ctl);
 enum exit_code ctl_journal(const struct ctl *ctl);
 enum exit_code ctl_log(const struct ctl *ctl);
