@@ -10,6 +10,7 @@
 #include "agent/flow.h"
 #include "agent/log.h"
 #include "agent/loop.h"
+#include "agent/probe.h"
 #include "agent/status.h"
 #include "agent/status_socket.h"
 #include "agent/util.h"
@@ -209,7 +210,8 @@ static void on_uplink_stopped(void *userdata)
 	struct agent *agent = userdata;
 	const struct carry carry = carry_of(agent);
 
-	carry_out(&carry);
+	if (!agent->probe)
+		carry_out(&carry);
 	events_stop(agent->events);
 	loop_quit(agent->loop);
 }
@@ -349,8 +351,8 @@ static int start(struct agent *agent)
 		return r;
 	}
 	/* Now it is sure that no other agent writes it. */
-	r = events_new(agent->loop, agent->status_socket, s->status_socket, s->state_dir,
-		       &agent->events);
+	r = events_new(agent->loop, agent->status_socket, s->probe ? NULL : s->status_socket,
+		       s->probe ? NULL : s->state_dir, &agent->events);
 	if (r == 0)
 		r = devices_new((size_t)s->devices.max, (uint64_t)s->devices.lost_after_s * 1000,
 				&agent->devices);
@@ -364,6 +366,8 @@ static int start(struct agent *agent)
 		r = start_uplink(agent);
 	if (r == 0)
 		r = reload_new(agent, &agent->reload);
+	if (r == 0 && s->probe)
+		r = probe_new(agent, &agent->probe);
 	if (r < 0) {
 		log_error("cannot start: %s", strerror(-r));
 		return r;
@@ -372,7 +376,10 @@ static int start(struct agent *agent)
 	const struct carry carry = carry_of(agent);
 
 	/* What was left is gone from the disk after this, so nothing may fail any more. */
-	carry_in(&carry);
+	if (agent->probe)
+		util_random(agent->run, sizeof(agent->run));
+	else
+		carry_in(&carry);
 	return 0;
 }
 
@@ -454,6 +461,7 @@ void agent_free(struct agent *agent)
 	loop_timer_stop(&agent->private->stop_timer);
 	events_free(agent->events);
 	status_socket_free(agent->status_socket);
+	probe_free(agent->probe);
 	reload_free(agent->reload);
 	uplink_free(agent->uplink);
 	cloud_free(agent->cloud);

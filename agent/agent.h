@@ -34,6 +34,7 @@ struct agent {
 	struct uplink *uplink;
 	struct reload *reload;
 	struct status_socket *status_socket;
+	struct probe *probe; /* NULL: it is the daemon */
 	struct events *events;
 	uint64_t started_ms;
 	struct agent_private *private;

@@ -25,6 +25,7 @@ static const char usage[] =
 	"  log-level [LEVEL]  error, warning, info or debug, until the daemon restarts\n"
 	"\n"
 	"Whether it runs or not:\n"
+	"  doctor             checks each step from the configuration to the cloud\n"
 	"  journal            the last disconnects, restarts and radio faults\n"
 	"  identity           the hotspot's id, public key and its fingerprint\n"
 	"                     (--csr: a certificate request for that key)\n"
@@ -38,7 +39,7 @@ static const char usage[] =
 	"  -h, --help         print this, and end\n"
 	"\n"
 	"Exit codes: 0 good, 1 no answer, 2 bad usage or configuration, 3 answered, but\n"
-	"not working.\n";
+	"not working; of doctor 10 to 24: see blecon-hotspotctl(1).\n";
 
 /* The options that only some commands take. */
 enum {
@@ -72,6 +73,7 @@ static const struct command {
 	{"journal", ctl_journal, TAKES_SOCKET | TAKES_CONFIG | TELLS_CONFIG, ARGUMENT_NONE},
 	{"log", ctl_log, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NONE},
 	{"log-level", ctl_log_level, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_OPTIONAL},
+	{"doctor", ctl_doctor, TAKES_SOCKET | TAKES_CONFIG | TELLS_CONFIG, ARGUMENT_NONE},
 	{"identity", ctl_identity, TAKES_CONFIG | TELLS_CONFIG | TAKES_CSR, ARGUMENT_NONE},
 };
 

@@ -17,3 +17,4 @@ enum exit_code ctl_log(const struct ctl *ctl);
 enum exit_code ctl_log_level(const struct ctl *ctl);
 /* Also without a daemon: */
 enum exit_code ctl_identity(const struct ctl *ctl);
+enum exit_code ctl_doctor(const struct ctl *ctl);

@@ -15,6 +15,7 @@
 #include "agent/identity.h"
 #include "agent/log.h"
 #include "agent/loop.h"
+#include "agent/probe.h"
 #include "agent/service.h"
 #include "agent/settings.h"
 #include "agent/summary.h"
@@ -34,6 +35,7 @@ struct arguments {
 	bool check;
 	bool foreground;
 	const char *log_level; /* NULL: as configured */
+	const char *probe; /* NULL: the daemon itself */
 	unsigned watchdog_s; /* 0: none */
 };
 
@@ -46,6 +48,9 @@ static const char usage[] =
 	"  -f, --foreground         stay in the foreground; the log goes to standard error,\n"
 	"                           or to syslog where that is /dev/null\n"
 	"      --log-level LEVEL    error, warning, info or debug, over the configured one\n"
+	"      --probe SOCKET       for blecon-hotspotctl doctor: try the configuration, without\n"
+	"                           connecting devices or writing anything, until standard\n"
+	"                           input ends; SOCKET is asked for the status\n"
 	"      --watchdog SECONDS   end by SIGALRM if it hangs for as long (10 to 600), so\n"
 	"                           that whoever started it starts it again\n"
 	"      --version            print the version, and end\n"
@@ -53,13 +58,14 @@ static const char usage[] =
 	"\n"
 	"Exit codes: 0 ended as asked, 1 cannot start or go on, 2 bad usage or configuration.\n";
 
-enum { OPTION_CHECK = 256, OPTION_LEVEL, OPTION_WATCHDOG, OPTION_VERSION };
+enum { OPTION_CHECK = 256, OPTION_LEVEL, OPTION_PROBE, OPTION_WATCHDOG, OPTION_VERSION };
 
 static const struct option long_options[] = {
 	{"config", required_argument, NULL, 'c'},
 	{"check-config", required_argument, NULL, OPTION_CHECK},
 	{"foreground", no_argument, NULL, 'f'},
 	{"log-level", required_argument, NULL, OPTION_LEVEL},
+	{"probe", required_argument, NULL, OPTION_PROBE},
 	{"watchdog", required_argument, NULL, OPTION_WATCHDOG},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{"help", no_argument, NULL, 'h'},
@@ -109,6 +115,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 				return EXIT_USAGE;
 			}
 			ret->log_level = optarg;
+			break;
+		case OPTION_PROBE:
+			ret->probe = optarg;
+			ret->foreground = true;
 			break;
 		case OPTION_WATCHDOG:
 			if (parse_watchdog(optarg, &ret->watchdog_s) < 0)
@@ -271,11 +281,30 @@ static int run(struct settings *settings, const struct arguments *arguments,
 	return r < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
+/* A probe makes none where the daemon would: without one it has another, beside its socket. */
+static int load_identity(const struct settings *settings, struct identity *ret,
+			 char error[IDENTITY_ERROR])
+{
+	_cleanup_free_ char *directory = NULL;
+	int r;
+
+	if (!settings->probe)
+		return identity_load(settings->state_dir, ret, error);
+	r = identity_read(settings->state_dir, ret, error);
+	if (r != -ENOENT)
+		return r;
+	directory = strdup(settings->status_socket);
+	if (!directory)
+		return -ENOMEM;
+	*strrchr(directory, '/') = '\0';
+	return identity_load(directory, ret, error);
+}
+
 /* Returns 0 with an identity for identity_done, or -errno with the reason in the log. */
 static int prepare(const struct settings *settings, struct identity *ret)
 {
 	char error[MAX(IDENTITY_ERROR, CREDENTIALS_ERROR)];
-	int r = identity_load(settings->state_dir, ret, error);
+	int r = load_identity(settings, ret, error);
 
 	if (r == 0) {
 		r = credentials_check(settings, ret, error);
@@ -375,8 +404,15 @@ static void check(const struct arguments *arguments, const struct settings *sett
 static int go(struct arguments *arguments, struct settings *settings)
 {
 	_cleanup_free_ char *config = absolute(arguments->config);
+	char error[SETTINGS_ERROR];
 	enum log_level level;
+	int r = arguments->probe ? probe_configure(settings, arguments->probe) : 0;
 
+	if (r < 0) {
+		snprintf(error, sizeof(error), "--probe: %s: %s", arguments->probe,
+			 r == -EINVAL ? "the path is not absolute" : strerror(-r));
+		return refuse(error);
+	}
 	if (!config) {
 		log_error("%s: %s", arguments->config, strerror(errno));
 		return EXIT_FAILED;

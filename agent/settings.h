@@ -20,6 +20,7 @@ struct settings {
 	char *state_dir;
 	char *status_socket;
 	char *log_level; /* a name log_level_parse knows */
+	bool probe; /* no option: see probe.h */
 	struct {
 		struct settings_list urls; /* wss://..., in the order to be tried; empty: not yet */
 		char *ca_file;
