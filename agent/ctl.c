@@ -23,10 +23,12 @@ static const char usage[] =
 	"  events             what happened lately; -f, --follow: and what happens\n"
 	"  log                the last lines of the log\n"
 	"  log-level [LEVEL]  error, warning, info or debug, until the daemon restarts\n"
+	"  metrics            for Prometheus, in its text format\n"
 	"\n"
 	"Whether it runs or not:\n"
 	"  doctor             checks each step from the configuration to the cloud\n"
 	"  journal            the last disconnects, restarts and radio faults\n"
+	"  report             one .tar.gz for support, without secrets\n"
 	"  identity           the hotspot's id, public key and its fingerprint\n"
 	"                     (--csr: a certificate request for that key)\n"
 	"\n"
@@ -34,6 +36,7 @@ static const char usage[] =
 	"                     (default " CTL_CONFIG ")\n"
 	"  -s, --socket PATH  the daemon's status socket, if it is not the configuration's\n"
 	"                     (" CTL_SOCKET " without one)\n"
+	"  -o, --output FILE  where report or metrics goes; - is standard output\n"
 	"      --json         JSON, as the daemon gives it\n"
 	"      --version      print the version, and end\n"
 	"  -h, --help         print this, and end\n"
@@ -73,7 +76,10 @@ static const struct command {
 	{"journal", ctl_journal, TAKES_SOCKET | TAKES_CONFIG | TELLS_CONFIG, ARGUMENT_NONE},
 	{"log", ctl_log, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_NONE},
 	{"log-level", ctl_log_level, TAKES_SOCKET | TAKES_CONFIG, ARGUMENT_OPTIONAL},
+	{"metrics", ctl_metrics, TAKES_SOCKET | TAKES_CONFIG | TAKES_OUTPUT, ARGUMENT_NONE},
 	{"doctor", ctl_doctor, TAKES_SOCKET | TAKES_CONFIG | TELLS_CONFIG, ARGUMENT_NONE},
+	{"report", ctl_report, TAKES_SOCKET | TAKES_CONFIG | TELLS_CONFIG | TAKES_OUTPUT,
+	 ARGUMENT_NONE},
 	{"identity", ctl_identity, TAKES_CONFIG | TELLS_CONFIG | TAKES_CSR, ARGUMENT_NONE},
 };
 

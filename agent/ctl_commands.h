@@ -15,6 +15,8 @@ enum exit_code ctl_events(const struct ctl *ctl);
 enum exit_code ctl_journal(const struct ctl *ctl);
 enum exit_code ctl_log(const struct ctl *ctl);
 enum exit_code ctl_log_level(const struct ctl *ctl);
+enum exit_code ctl_metrics(const struct ctl *ctl);
 /* Also without a daemon: */
 enum exit_code ctl_identity(const struct ctl *ctl);
 enum exit_code ctl_doctor(const struct ctl *ctl);
+enum exit_code ctl_report(const struct ctl *ctl);
