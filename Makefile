@@ -52,10 +52,18 @@ FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
 SHELL_FILES = .ci/run packaging/install-deps tests/mbedtls/build tests/vm/run tests/vm/init
 
-all: $(PROGRAMS)
+all: $(PROGRAMS) $(BUILD)/blecon-hotspot.conf.5
 
 # V=1 shows the whole commands.
 say = @$(if $(V),,echo "$1";)$(if $(V),set -x;)
+
+# Each option's text stands in the example, how a change takes effect in the table.
+MANUALS := $(wildcard agent/man/*.[178]) $(BUILD)/blecon-hotspot.conf.5
+
+$(BUILD)/blecon-hotspot.conf.5: agent/man/options.awk agent/settings_options.c \
+		configs/blecon-hotspot.conf agent/man/blecon-hotspot.conf.5.in
+	@mkdir -p $(@D)
+	$(call say,awk $@) awk -f $^ >$@.new && mv $@.new $@
 
 $(BUILD)/blecon-hotspotd: $(BUILD)/agent/main.o $(OBJECTS)
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
@@ -139,7 +147,7 @@ mbedtls-test:
 		all unit-tests lab-tools
 	$(PYTHON) tests/run.py --programs build/$(KIND)-mbedtls unit uplink
 
-lint:
+lint: $(BUILD)/blecon-hotspot.conf.5
 	packaging/install-deps build test lint
 	clang-format --dry-run -Werror $(C_FILES)
 	# It does not know the cleanup attribute; for leaks there is LeakSanitizer.
@@ -147,6 +155,8 @@ lint:
 		--suppress=memleak --suppress=missingIncludeSystem -I. -D_GNU_SOURCE \
 		-DVERSION='""' agent ble uplink
 	shellcheck $(SHELL_FILES)
+	shellcheck --shell=bash packaging/completion/*
+	mandoc -T lint -W warning $(MANUALS)
 	$(MAKE) WERROR=1 CC=gcc all unit-tests sim-tests lab-tools
 	$(MAKE) WERROR=1 CC=clang all unit-tests sim-tests lab-tools
 
@@ -176,6 +186,14 @@ bench:
 install: all
 	install -D -m 755 $(BUILD)/blecon-hotspotd $(DESTDIR)$(PREFIX)/sbin/blecon-hotspotd
 	install -D -m 755 $(BUILD)/blecon-hotspotctl $(DESTDIR)$(PREFIX)/bin/blecon-hotspotctl
+	for page in $(MANUALS); do \
+		install -D -m 644 $$page \
+			$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$(basename $$page) || exit 1; \
+	done
+	for program in blecon-hotspotctl blecon-hotspotd; do \
+		install -D -m 644 packaging/completion/blecon-hotspotctl \
+			$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$program || exit 1; \
+	done
 	test -e $(DESTDIR)$(SYSCONFDIR)/blecon-hotspot.conf || \
 		install -D -m 640 configs/blecon-hotspot.conf \
 			$(DESTDIR)$(SYSCONFDIR)/blecon-hotspot.conf
