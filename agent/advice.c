@@ -38,8 +38,8 @@ static const char *of_no_adapter(enum ble_fault fault)
 	if (fault == BLE_FAULT_STARTING)
 		return "";
 	if (fault == BLE_FAULT_MISSING)
-		return "plug it in, or correct bluetooth.adapters in the configuration "
-		       "(bluetoothctl list shows what there is)";
+		return "plug it in, see dmesg if it is, or correct bluetooth.adapters in the "
+		       "configuration (bluetoothctl list shows what there is)";
 	return "plug one in, or see dmesg for the firmware and USB power of one that is "
 	       "(bluetoothctl list shows what works)";
 }
@@ -63,7 +63,8 @@ static const char *of_scan(enum ble_fault fault)
 	case BLE_FAULT_NOT_READY:
 		return "bluetoothctl power on, and if that fails see dmesg, and plug it out and in";
 	case BLE_FAULT_IN_PROGRESS:
-		return "end other programs that scan (bluetoothctl, btmgmt, hcitool), or restart "
+		return "end other programs that scan (bluetoothctl, btmgmt, hcitool), see that "
+		       "/etc/bluetooth/main.conf does not say ControllerMode = bredr, or restart "
 		       "bluetoothd";
 	case BLE_FAULT_NOT_PERMITTED:
 		return "see that /etc/bluetooth/main.conf does not say ControllerMode = bredr, and "
@@ -87,7 +88,8 @@ static const char *of_adapter(const struct ble_adapter_status *a)
 {
 	switch (a->state) {
 	case BLE_ADAPTER_BLOCKED:
-		return "rfkill unblock bluetooth";
+		return "rfkill unblock bluetooth, or without that program: "
+		       "echo 0 | tee /sys/class/bluetooth/hci*/rfkill*/soft";
 	case BLE_ADAPTER_FAILED:
 		return a->powered ? of_scan(a->fault) : of_power(a->fault);
 	case BLE_ADAPTER_OFF: /* it is being switched on, perhaps after it was switched off by us */

@@ -2,6 +2,7 @@
 /* The journal, the log and its level. */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "agent/ctl_client.h"
 #include "agent/ctl_commands.h"
@@ -12,10 +13,10 @@
 
 #define INDENT 2 /* of a line that goes on */
 
-/* Most texts begin with what they are about: "uplink: ...", "started, ...". */
+/* Most texts begin with what they are about: "uplink: ...", "Bluetooth: ...", "started, ...". */
 static void add_subject(struct ctl_row *row, const char *event, const char *text)
 {
-	if (strncmp(text, event, strlen(event)) != 0)
+	if (strncasecmp(text, event, strlen(event)) != 0)
 		ctl_row_add(row, "%s: ", event);
 }
 

@@ -8,6 +8,7 @@
 #include "agent/log.h"
 #include "agent/util.h"
 #include "ble/fault.h"
+#include "ble/rfkill.h"
 
 #define CALL_TIMEOUT_MS 15000
 #define RETRY_MIN_MS	1000
@@ -17,7 +18,8 @@
 #define BUSY_MAX      2 /* answers of InProgress before the adapter is switched off and on */
 /* bluetoothd ends and starts its own scans; what is still off after this has ended for good. */
 #define DISCOVERY_GRACE_MS 3000
-/* rfkill is told on most versions of BlueZ; look again now and then on the others. */
+/* The end of a block is told, as PowerState or, by a bluetoothd that switches it on again, as Powered;
+ * look now and then nevertheless. */
 #define BLOCKED_RETRY_MS 30000
 #define LINKS_POLL_MS	 500 /* while a power cycle waits for the links to end */
 
@@ -92,15 +94,20 @@ static void retry_later(struct adapter *adapter)
 	adapter->retry_ms = MIN(adapter->retry_ms * 2, RETRY_MAX_MS);
 }
 
+static void fail_as(struct adapter *adapter, enum ble_fault fault, const char *reason)
+{
+	adapter->fault = fault;
+	set_state(adapter, BLE_ADAPTER_FAILED, reason);
+	retry_later(adapter);
+}
+
 static void fail(struct adapter *adapter, const char *step, sd_bus_message *reply)
 {
 	char text[BUS_ERROR_TEXT], reason[BUS_ERROR_TEXT + 32];
 
 	snprintf(reason, sizeof(reason), "%s: %s", step, bus_error_text(reply, text));
 	reason[sizeof(adapter->reason) - 1] = '\0';
-	adapter->fault = fault_of_error(sd_bus_message_get_error(reply)->name);
-	set_state(adapter, BLE_ADAPTER_FAILED, reason);
-	retry_later(adapter);
+	fail_as(adapter, fault_of_error(sd_bus_message_get_error(reply)->name), reason);
 }
 
 static sd_bus_message *new_message(struct adapter *adapter, const char *member)
@@ -149,6 +156,11 @@ static void power_cycle(struct adapter *adapter)
 
 static void on_start_failed(struct adapter *adapter, sd_bus_message *reply)
 {
+	/* bluetoothd 5.66 then answers InProgress. */
+	if (adapter->no_le) {
+		fail_as(adapter, BLE_FAULT_NOT_SUPPORTED, "it has no Bluetooth LE");
+		return;
+	}
 	if (!sd_bus_message_is_method_error(reply, "org.bluez.Error.InProgress")) {
 		fail(adapter, "StartDiscovery", reply);
 		return;
@@ -297,13 +309,27 @@ void adapter_count_advert(struct adapter *adapter, uint64_t now_ms)
 
 /* --- Power --- */
 
+static bool is_blocked(const struct adapter *adapter)
+{
+	return adapter->blocked || rfkill_blocks(RFKILL_SYSFS, adapter->index);
+}
+
+static void set_blocked(struct adapter *adapter)
+{
+	set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
+	loop_timer_start(&adapter->timer, BLOCKED_RETRY_MS);
+}
+
 static void on_power_set(void *userdata, sd_bus_message *reply)
 {
 	struct adapter *adapter = userdata;
 
 	if (sd_bus_message_is_method_error(reply, "org.bluez.Error.Blocked")) {
-		set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
-		loop_timer_start(&adapter->timer, BLOCKED_RETRY_MS);
+		set_blocked(adapter);
+	} else if (sd_bus_message_is_method_error(reply, "org.bluez.Error.Busy") &&
+		   adapter->retry_ms == RETRY_MIN_MS) {
+		/* It is being switched on already, by bluetoothd itself where it is a new one. */
+		retry_later(adapter);
 	} else if (sd_bus_message_is_method_error(reply, NULL)) {
 		fail(adapter, "Powered", reply);
 	} else if (adapter->powered) {
@@ -328,8 +354,8 @@ static void run(struct adapter *adapter)
 		return;
 	loop_timer_stop(&adapter->timer);
 	adapter->cycling = false;
-	if (!adapter->powered && adapter->blocked)
-		set_state(adapter, BLE_ADAPTER_BLOCKED, "switched off by rfkill");
+	if (!adapter->powered && is_blocked(adapter))
+		set_blocked(adapter);
 	else if (!adapter->powered)
 		power_on(adapter);
 	else
@@ -394,7 +420,7 @@ static void went_off(struct adapter *adapter)
 	adapter->handler.on_off(adapter->userdata, adapter->index);
 	if (!adapter->used)
 		return;
-	if (adapter->blocked || adapter->cycling) {
+	if (is_blocked(adapter) || adapter->cycling) {
 		adapter->cycling = false;
 		run(adapter);
 		return;
@@ -427,6 +453,8 @@ void adapter_update(struct adapter *adapter, const struct adapter_props *props)
 		memcpy(adapter->address, props->address, sizeof(adapter->address));
 	if (props->random != TOLD_NOT)
 		adapter->random = props->random == TOLD_TRUE;
+	if (props->le != TOLD_NOT)
+		adapter->no_le = props->le == TOLD_FALSE;
 	update_power(adapter, props);
 	if (props->discovering == TOLD_NOT)
 		return;
@@ -513,7 +541,7 @@ void adapter_get_status(const struct adapter *adapter, struct ble_adapter_status
 		.since_ms = adapter->since_ms,
 		.powered = adapter->powered,
 		.discovering = adapter->discovering,
-		.monitor = monitor_active(&adapter->monitor),
+		.monitor = adapter->powered && monitor_active(&adapter->monitor),
 		.adverts = adapter->adverts,
 		.dropped = adapter->dropped,
 		.adverts_per_10s = rate_tenths(&adapter->rate, now_ms),

@@ -34,8 +34,9 @@ struct adapter {
 	unsigned index; /* N of hciN */
 	char address[BLE_ADDRESS_TEXT];
 	bool random; /* address type */
+	bool no_le; /* Roles were told, and that of a central is none of them */
 	bool powered;
-	bool blocked; /* by rfkill */
+	bool blocked; /* by rfkill, as far as it is told */
 	bool discovering;
 	bool has_monitors;
 	/* What we do. */

@@ -416,7 +416,7 @@ static void on_bus_down(void *userdata, int error)
 	snprintf(reason, sizeof(reason), "D-Bus cannot be reached: %s%s%s%s", strerror(-error),
 		 address ? " (" BUS_ADDRESS "=" : "", address ? address : "", address ? ")" : "");
 	drop_slots(bluez);
-	set_gone(bluez, BLE_STATE_NO_BUS, fault_of_bus(error), reason);
+	set_gone(bluez, BLE_STATE_NO_BUS, fault_of_bus(error, bluez->bus.answered), reason);
 }
 
 void bluez_init(struct bluez *bluez, struct loop *loop, const struct bluez_handler *handler,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/log.h"
 #include "agent/util.h"
@@ -45,6 +46,7 @@ static int bus_open(struct bus *bus)
 {
 	int r = sd_bus_open_system(&bus->sd);
 
+	bus->answered = false;
 	if (r < 0)
 		return r;
 	r = sd_bus_set_exit_on_disconnect(bus->sd, 0);
@@ -203,6 +205,7 @@ static void note_alive(struct bus *bus)
 	if (bus->reported)
 		log_event(LOG_LEVEL_INFO, LOG_EVENT_BLUETOOTH, "D-Bus: connected again");
 	bus->reported = false;
+	bus->answered = true;
 }
 
 static int on_call_reply(sd_bus_message *reply, void *userdata, sd_bus_error *error)
@@ -279,8 +282,13 @@ const char *bus_error_text(sd_bus_message *reply, char ret[BUS_ERROR_TEXT])
 
 	if (!error)
 		snprintf(ret, BUS_ERROR_TEXT, "no error");
+	else if (strcmp(error->name, SD_BUS_ERROR_ACCESS_DENIED) == 0)
+		/* dbus-daemon's own words are hundreds of bytes of rules and names. */
+		snprintf(ret, BUS_ERROR_TEXT, "a D-Bus policy denies it to user %u",
+			 (unsigned)geteuid());
 	else
-		snprintf(ret, BUS_ERROR_TEXT, "%s: %s", error->name,
+		snprintf(ret, BUS_ERROR_TEXT, "%s%s%s", error->name,
+			 error->message && *error->message ? ": " : "",
 			 error->message ? error->message : "");
 	return ret;
 }

@@ -33,6 +33,7 @@ struct bus {
 	uint64_t last_read_us; /* when messages were last taken */
 	unsigned n_prompt; /* reasons not to pause: calls that wait for a reply, bus_hold */
 	int error; /* negative: the connection ends as soon as the stack is unwound */
+	bool answered; /* over this connection, or the one that has just ended */
 	bool processing;
 	bool paused; /* not reading for a moment, so that signals come in batches */
 	bool reported; /* the log knows that there is no connection */
@@ -71,5 +72,5 @@ void bus_send(struct bus *bus, sd_bus_message *m);
 /* Sends m, which is consumed, and blocks until there is a reply: for the end of the process only. */
 void bus_call_blocking(struct bus *bus, sd_bus_message *m, uint64_t timeout_ms);
 
-/* "name: message" of an error reply. Returns ret. */
+/* "name: message" of an error reply, or that a policy denies the call. Returns ret. */
 const char *bus_error_text(sd_bus_message *reply, char ret[BUS_ERROR_TEXT]);

@@ -30,9 +30,12 @@ enum ble_fault fault_of_error(const char *name)
 	return BLE_FAULT_FAILED;
 }
 
-enum ble_fault fault_of_bus(int error)
+enum ble_fault fault_of_bus(int error, bool answered)
 {
 	if (error == -ENOENT || error == -ECONNREFUSED)
 		return BLE_FAULT_ABSENT;
-	return error == -EACCES || error == -EPERM ? BLE_FAULT_DENIED : BLE_FAULT_FAILED;
+	if (error == -EACCES || error == -EPERM)
+		return BLE_FAULT_DENIED;
+	/* dbus-daemon says nothing to whom its policy does not let in. */
+	return error == -ECONNRESET && !answered ? BLE_FAULT_DENIED : BLE_FAULT_FAILED;
 }

@@ -6,5 +6,6 @@
 
 /* name: of a D-Bus error. BLE_FAULT_FAILED for all that have no advice of their own. */
 enum ble_fault fault_of_error(const char *name);
-/* error: why there is no connection to D-Bus, negative errno. */
-enum ble_fault fault_of_bus(int error);
+/* error: why there is no connection to D-Bus, negative errno. answered: there was one before, over
+ * which something was answered. */
+enum ble_fault fault_of_bus(int error, bool answered);

@@ -154,6 +154,27 @@ void object_version(const char *modalias, char ret[BLE_VERSION_TEXT])
 		 (unsigned)(digits[2] << 4 | digits[3]) & 0xff);
 }
 
+static int read_roles(sd_bus_message *m, enum told *ret_le)
+{
+	const char *role;
+	int r = sd_bus_message_enter_container(m, SD_BUS_TYPE_VARIANT, "as");
+
+	if (r < 0)
+		return r;
+	r = sd_bus_message_enter_container(m, SD_BUS_TYPE_ARRAY, "s");
+	if (r < 0)
+		return r;
+	*ret_le = TOLD_FALSE;
+	while ((r = sd_bus_message_read_basic(m, SD_BUS_TYPE_STRING, &role)) > 0) {
+		if (strcmp(role, "central") == 0)
+			*ret_le = TOLD_TRUE;
+	}
+	if (r < 0)
+		return r;
+	r = sd_bus_message_exit_container(m);
+	return r < 0 ? r : sd_bus_message_exit_container(m);
+}
+
 static int on_adapter_prop(sd_bus_message *m, const char *key, void *ret)
 {
 	struct adapter_props *props = ret;
@@ -166,6 +187,8 @@ static int on_adapter_prop(sd_bus_message *m, const char *key, void *ret)
 		return read_bool(m, &props->discovering);
 	if (strcmp(key, "AddressType") == 0)
 		return read_address_type(m, &props->random);
+	if (strcmp(key, "Roles") == 0)
+		return read_roles(m, &props->le);
 	if (strcmp(key, "Address") != 0 && strcmp(key, "PowerState") != 0 &&
 	    strcmp(key, "Modalias") != 0)
 		return sd_bus_message_skip(m, "v");
@@ -188,6 +211,7 @@ int adapter_props_read(sd_bus_message *m, struct adapter_props *ret)
 		.discovering = TOLD_NOT,
 		.blocked = TOLD_NOT,
 		.random = TOLD_NOT,
+		.le = TOLD_NOT,
 	};
 	return read_dict(m, on_adapter_prop, ret);
 }

@@ -47,6 +47,7 @@ struct adapter_props {
 	enum told discovering;
 	enum told blocked; /* PowerState is "off-blocked" */
 	enum told random; /* AddressType */
+	enum told le; /* whether a central is among the Roles */
 };
 
 /* bluetoothd's version in an adapter's Modalias, which is the Linux Foundation's product 0246 unless

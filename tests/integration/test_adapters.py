@@ -11,6 +11,8 @@ ADDRESSES = ["00:AA:01:00:00:00", "00:AA:01:00:00:01", "00:AA:01:00:00:02"]
 # A cloud that answers nothing, so that a session stays open.
 KEEPS_OPEN = {"raw_handler": lambda session, channel, payload: []}
 RFKILL = "switched off by rfkill"
+UNBLOCK = "rfkill unblock bluetooth, or without that program: " \
+    "echo 0 | tee /sys/class/bluetooth/hci*/rfkill*/soft"
 
 
 def adapter_of(status, name):
@@ -174,7 +176,7 @@ async def test_one_is_blocked(directory):
         page = await run(CTL, "-s", lab.agent.socket, "status")
         assert page.code == 0
         assert page.out.splitlines()[0] == \
-            f"Working: 1 device present, uplink up; but hci1: {RFKILL}: rfkill unblock bluetooth"
+            f"Working: 1 device present, uplink up; but hci1: {RFKILL}: {UNBLOCK}"
         # And the first one too.
         lab.sim.set_rfkill(0, True)
         status = await lab.agent.wait_for_status(

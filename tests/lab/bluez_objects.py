@@ -192,6 +192,7 @@ class Adapter:
     rfkill: bool = False
     monitors: bool = False              # bluetoothd -E: AdvertisementMonitorManager1
     address_type: str = "public"
+    le: bool = True                     # else a controller of Bluetooth 3.0 or earlier
     name: str = "lab"
     max_connections: int = 1000
     discovery_error: tuple[str, str] | None = None
@@ -227,7 +228,7 @@ class Adapter:
             "DiscoverableTimeout": Variant("u", 180), "Pairable": Variant("b", False),
             "PairableTimeout": Variant("u", 0), "Discovering": Variant("b", bool(self.clients)),
             "UUIDs": Variant("as", uuids),
-            "Roles": Variant("as", ["central", "peripheral"])}}
+            "Roles": Variant("as", ["central", "peripheral"] if self.le else [])}}
         if self.modalias:
             result[ADAPTER]["Modalias"] = Variant("s", self.modalias)
         if self.monitors:

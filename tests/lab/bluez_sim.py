@@ -293,7 +293,7 @@ class BluezSim(_Air):
     def _start_discovery(self, msg: Message, adapter: Adapter) -> None:
         _need_power(adapter)
         client = sender_of(msg)
-        if client in adapter.clients:
+        if client in adapter.clients or not adapter.le:
             raise _error("InProgress", "Operation already in progress")
         if adapter.discovery_error:
             raise DBusError(*adapter.discovery_error)

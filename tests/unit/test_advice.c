@@ -71,6 +71,7 @@ static void without_adapters(void **state)
 		{BLE_STATE_NO_ADAPTER, BLE_FAULT_ABSENT, "plug one in"},
 		{BLE_STATE_NO_ADAPTER, BLE_FAULT_ABSENT, "dmesg"},
 		{BLE_STATE_NO_ADAPTER, BLE_FAULT_MISSING, "bluetooth.adapters"},
+		{BLE_STATE_NO_ADAPTER, BLE_FAULT_MISSING, "dmesg"},
 	};
 
 	(void)state;
@@ -88,6 +89,7 @@ static void an_adapter_that_does_not_scan(void **state)
 	(void)state;
 	s.adapters[0] = in_state(BLE_ADAPTER_BLOCKED);
 	expect(&s, "rfkill unblock bluetooth");
+	expect(&s, "echo 0 | tee /sys/class/bluetooth/");
 	s.adapters[0] = in_state(BLE_ADAPTER_OFF);
 	expect(&s, "");
 	s.adapters[0] = in_state(BLE_ADAPTER_STARTING);
@@ -108,6 +110,7 @@ static void a_failure(void **state)
 		{BLE_FAULT_DENIED, true, "D-Bus policy"},
 		{BLE_FAULT_NOT_READY, true, "bluetoothctl power on"},
 		{BLE_FAULT_IN_PROGRESS, true, "end other programs that scan"},
+		{BLE_FAULT_IN_PROGRESS, true, "ControllerMode"},
 		{BLE_FAULT_NOT_PERMITTED, true, "ControllerMode"},
 		{BLE_FAULT_NOT_SUPPORTED, true, "Bluetooth LE"},
 		{BLE_FAULT_NO_ANSWER, true, "systemctl restart bluetooth"},

@@ -30,11 +30,18 @@ static void all_others_are_failures(void **state)
 static void knows_why_there_is_no_bus(void **state)
 {
 	(void)state;
-	assert_int_equal(fault_of_bus(-ENOENT), BLE_FAULT_ABSENT);
-	assert_int_equal(fault_of_bus(-ECONNREFUSED), BLE_FAULT_ABSENT);
-	assert_int_equal(fault_of_bus(-EACCES), BLE_FAULT_DENIED);
-	assert_int_equal(fault_of_bus(-EPERM), BLE_FAULT_DENIED);
-	assert_int_equal(fault_of_bus(-ECONNRESET), BLE_FAULT_FAILED);
+	assert_int_equal(fault_of_bus(-ENOENT, false), BLE_FAULT_ABSENT);
+	assert_int_equal(fault_of_bus(-ECONNREFUSED, false), BLE_FAULT_ABSENT);
+	assert_int_equal(fault_of_bus(-EACCES, false), BLE_FAULT_DENIED);
+	assert_int_equal(fault_of_bus(-EPERM, false), BLE_FAULT_DENIED);
+	assert_int_equal(fault_of_bus(-ETIMEDOUT, false), BLE_FAULT_FAILED);
+}
+
+static void a_connection_that_was_closed(void **state)
+{
+	(void)state;
+	assert_int_equal(fault_of_bus(-ECONNRESET, false), BLE_FAULT_DENIED);
+	assert_int_equal(fault_of_bus(-ECONNRESET, true), BLE_FAULT_FAILED);
 }
 
 int main(void)
@@ -43,6 +50,7 @@ int main(void)
 		cmocka_unit_test(knows_the_errors),
 		cmocka_unit_test(all_others_are_failures),
 		cmocka_unit_test(knows_why_there_is_no_bus),
+		cmocka_unit_test(a_connection_that_was_closed),
 	};
 
 	return cmocka_run_group_tests_name("fault", tests, NULL, NULL);

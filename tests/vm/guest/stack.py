@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from dbus_fast import BusType, Message, MessageFlag, MessageType
@@ -21,6 +21,9 @@ HOTSPOT, DEVICE = "hci0", "hci1"
 BLUETOOTHD = "/usr/libexec/bluetooth/bluetoothd"
 BTVIRT_RSSI = f"{Path(__file__).resolve().parents[3]}/build/vm/btvirt_rssi.so"
 CONFIG = str(Path(__file__).with_name("bluetoothd.conf"))
+POLICY = Path("/etc/dbus-1/system.d/zz-test.conf")
+POLICY_TYPE = ('<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN" '
+               '"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">')
 CALL_SECONDS = 30
 TRACE = os.environ.get("TRACE") == "1"
 PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -126,13 +129,13 @@ class Stack:
         await until(Path("/run/dbus/system_bus_socket").exists)
         if TRACE:
             self._daemons.append(self._spawn(["btmon", "-w", str(self.out / "hci.btsnoop")]))
-        self._radio = self._spawn(["btvirt", "-L", "-l2"], LD_PRELOAD=BTVIRT_RSSI)
-        self._daemons.append(self._radio)
+        self._start_radio("-L", "-l2")
         await until(lambda: len(os.listdir("/sys/class/bluetooth")) == 2)
         await self.start_bluetoothd()
 
     async def stop(self):
         self.kill_bluetoothd()
+        self._stop_radio()
         for daemon in reversed(self._daemons):
             daemon.kill()
             daemon.wait()
@@ -154,6 +157,46 @@ class Stack:
     async def restart_bluetoothd(self, **options):
         self.kill_bluetoothd()
         await self.start_bluetoothd(**options)
+
+    def _start_radio(self, *options):
+        self._radio = self._spawn(["btvirt", *options], LD_PRELOAD=BTVIRT_RSSI)
+
+    def _stop_radio(self):
+        if self._radio:
+            self._radio.kill()
+            self._radio.wait()
+            self._radio = None
+
+    @asynccontextmanager
+    async def other_radio(self, *options):
+        """In place of the two controllers those that btvirt makes of these options, or none."""
+        self._stop_radio()
+        try:
+            if options:
+                self._start_radio(*options)
+            yield
+        finally:
+            self._stop_radio()
+            self._start_radio("-L", "-l2")
+            async with Bluez() as bluez:
+                await until(lambda: self._powered(bluez))
+
+    @asynccontextmanager
+    async def policy(self, text):
+        """dbus-daemon's policy has this as well, until it ends."""
+        POLICY.write_text(f"{POLICY_TYPE}<busconfig>{text}</busconfig>")
+        try:
+            await self._reload_policy()
+            yield
+        finally:
+            POLICY.unlink()
+            await self._reload_policy()
+
+    @staticmethod
+    async def _reload_policy():
+        async with Bluez() as bluez:
+            await bluez.send("org.freedesktop.DBus", "/org/freedesktop/DBus",
+                             "org.freedesktop.DBus.ReloadConfig")
 
     @contextmanager
     def radio_stopped(self):
