@@ -154,9 +154,11 @@ void object_version(const char *modalias, char ret[BLE_VERSION_TEXT])
 		 (unsigned)(digits[2] << 4 | digits[3]) & 0xff);
 }
 
-static int read_roles(sd_bus_message *m, enum told *ret_le)
+/* Whether an "as" has this text, in whatever case. */
+static int read_has(sd_bus_message *m, const char *wanted, bool *ret)
 {
-	const char *role;
+	bool found = false;
+	const char *text;
 	int r = sd_bus_message_enter_container(m, SD_BUS_TYPE_VARIANT, "as");
 
 	if (r < 0)
@@ -164,15 +166,26 @@ static int read_roles(sd_bus_message *m, enum told *ret_le)
 	r = sd_bus_message_enter_container(m, SD_BUS_TYPE_ARRAY, "s");
 	if (r < 0)
 		return r;
-	*ret_le = TOLD_FALSE;
-	while ((r = sd_bus_message_read_basic(m, SD_BUS_TYPE_STRING, &role)) > 0) {
-		if (strcmp(role, "central") == 0)
-			*ret_le = TOLD_TRUE;
-	}
+	while ((r = sd_bus_message_read_basic(m, SD_BUS_TYPE_STRING, &text)) > 0)
+		found = found || strcasecmp(text, wanted) == 0;
 	if (r < 0)
 		return r;
 	r = sd_bus_message_exit_container(m);
-	return r < 0 ? r : sd_bus_message_exit_container(m);
+	if (r >= 0)
+		r = sd_bus_message_exit_container(m);
+	if (r >= 0)
+		*ret = found;
+	return r;
+}
+
+static int read_roles(sd_bus_message *m, enum told *ret_le)
+{
+	bool central = false;
+	int r = read_has(m, "central", &central);
+
+	if (r >= 0)
+		*ret_le = central ? TOLD_TRUE : TOLD_FALSE;
+	return r;
 }
 
 static int on_adapter_prop(sd_bus_message *m, const char *key, void *ret)
@@ -246,26 +259,6 @@ static int read_service_data(sd_bus_message *m, struct device_props *props)
 	return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-static int read_uuids(sd_bus_message *m, struct device_props *props)
-{
-	const char *uuid;
-	int r = sd_bus_message_enter_container(m, SD_BUS_TYPE_VARIANT, "as");
-
-	if (r < 0)
-		return r;
-	r = sd_bus_message_enter_container(m, SD_BUS_TYPE_ARRAY, "s");
-	if (r < 0)
-		return r;
-	while ((r = sd_bus_message_read_basic(m, SD_BUS_TYPE_STRING, &uuid)) > 0) {
-		if (strcasecmp(uuid, ADVERT_SERVICE_UUID) == 0)
-			props->lists_service = true;
-	}
-	if (r < 0)
-		return r;
-	r = sd_bus_message_exit_container(m);
-	return r < 0 ? r : sd_bus_message_exit_container(m);
-}
-
 static int read_rssi(sd_bus_message *m, struct device_props *props)
 {
 	int16_t rssi;
@@ -288,7 +281,7 @@ static int on_device_prop(sd_bus_message *m, const char *key, void *ret)
 	if (strcmp(key, "ServiceData") == 0)
 		return read_service_data(m, props);
 	if (strcmp(key, "UUIDs") == 0)
-		return read_uuids(m, props);
+		return read_has(m, ADVERT_SERVICE_UUID, &props->lists_service);
 	if (strcmp(key, "AddressType") == 0)
 		return read_address_type(m, &props->random);
 	if (strcmp(key, "Connected") == 0)
