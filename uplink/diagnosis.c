@@ -36,7 +36,6 @@ struct diagnosis {
 	struct websocket_config config; /* what it points to is owned */
 	struct websocket_target target; /* likewise */
 	char *host; /* out of target.authority */
-	enum websocket_step step;
 	enum stage stage;
 	uint64_t stage_ms; /* monotonic, its begin */
 	int fd; /* owned, -1: none */
@@ -245,6 +244,16 @@ static void begin_proxy(struct diagnosis *d)
 		loop_fd_set(&d->watch, EPOLLIN);
 }
 
+static void finish_reset(struct diagnosis *d)
+{
+	set_stage(d, d->target.proxy ? STAGE_PROXY : STAGE_TLS);
+	if (d->target.proxy)
+		finish_with(d, FAILURE_NO_PROXY, "the proxy does not answer: %s",
+			    strerror(ECONNRESET));
+	else
+		finish_with(d, FAILURE_TLS_FAILED, "%s in the TLS handshake", strerror(ECONNRESET));
+}
+
 static void on_connected(struct diagnosis *d)
 {
 	socklen_t len = sizeof(int);
@@ -252,14 +261,16 @@ static void on_connected(struct diagnosis *d)
 
 	if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		error = errno;
-	if (error != 0)
+	if (error == ECONNRESET) { /* by then it was connected: one that is not is refused */
+		finish_reset(d);
+	} else if (error != 0) {
 		connect_text(d, error);
-	if (error != 0 || d->step < WEBSOCKET_STEP_TLS)
 		finish(d);
-	else if (d->target.proxy)
+	} else if (d->target.proxy) {
 		begin_proxy(d);
-	else
+	} else {
 		begin_tls(d, 0);
+	}
 }
 
 static void on_ready(void *userdata, uint32_t revents)
@@ -384,9 +395,9 @@ static int begin(struct diagnosis *d, const char *address, uint32_t timeout_ms)
 }
 
 int diagnosis_start(struct loop *loop, const struct websocket_config *config,
-		    const struct websocket_target *target, enum websocket_step step,
-		    uint32_t timeout_ms, void (*on_done)(void *userdata, const char *text),
-		    void *userdata, struct diagnosis **ret)
+		    const struct websocket_target *target, uint32_t timeout_ms,
+		    void (*on_done)(void *userdata, const char *text), void *userdata,
+		    struct diagnosis **ret)
 {
 	struct diagnosis *d = calloc(1, sizeof(*d));
 	int r;
@@ -395,7 +406,6 @@ int diagnosis_start(struct loop *loop, const struct websocket_config *config,
 		return -ENOMEM;
 	*d = (struct diagnosis){
 		.loop = loop,
-		.step = step,
 		.fd = -1,
 		.on_done = on_done,
 		.userdata = userdata,
@@ -417,6 +427,11 @@ int diagnosis_start(struct loop *loop, const struct websocket_config *config,
 enum failure_cause diagnosis_cause(const struct diagnosis *d)
 {
 	return d->cause;
+}
+
+enum websocket_step diagnosis_step(const struct diagnosis *d)
+{
+	return d->stage == STAGE_CONNECT ? WEBSOCKET_STEP_TCP : WEBSOCKET_STEP_TLS;
 }
 
 void diagnosis_cancel(struct diagnosis *d)

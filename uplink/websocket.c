@@ -148,12 +148,15 @@ static void on_diagnosed(void *userdata, const char *text)
 {
 	struct websocket *ws = userdata;
 
-	if (*text)
+	if (*text) {
+		/* A server that ends it at once is not seen to be connected. */
+		ws->end.step = MAX(ws->end.step, diagnosis_step(ws->diagnosis));
 		settle_cause(ws, diagnosis_cause(ws->diagnosis), text);
-	else
+	} else {
 		settle_text(ws, ws->end.step == WEBSOCKET_STEP_TCP
 					? "the connection was lost before it was open"
 					: "the server ended the connection before it was open");
+	}
 	closed(ws);
 }
 
@@ -169,8 +172,8 @@ static void failed(struct websocket *ws, struct lws *wsi, const char *cause)
 	if (wsi && ws->end.step == WEBSOCKET_STEP_UPGRADE && !ws->settled &&
 	    server_refused(wsi, cause, &ws->end, reason))
 		settle_text(ws, reason);
-	if (!ws->settled && diagnosis_start(ws->loop, &ws->config, &ws->target, ws->end.step,
-					    DIAGNOSIS_MS, on_diagnosed, ws, &ws->diagnosis) == 0)
+	if (!ws->settled && diagnosis_start(ws->loop, &ws->config, &ws->target, DIAGNOSIS_MS,
+					    on_diagnosed, ws, &ws->diagnosis) == 0)
 		return;
 	settle_text(ws, cause ? cause : "no connection");
 	closed(ws);

@@ -4,6 +4,8 @@
 import asyncio
 import json
 import re
+import socket
+import struct
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -106,6 +108,20 @@ async def test_plain_tcp(directory):
                 lab, lambda port: asyncio.start_server(answer, "127.0.0.1", port)):
             await lab.agent.start()
             await is_told(lab, "tls", "TLS", "port in uplink.url")
+
+
+async def test_hangs_up(directory):
+    """Somebody takes the connection and drops it, before or after the first byte of TLS."""
+    async def drop(_, writer):
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    async with running_lab(directory, start_cloud=False, start_agent=False) as lab:
+        async with instead_of_cloud(
+                lab, lambda port: asyncio.start_server(drop, "127.0.0.1", port)):
+            await lab.agent.start()
+            await is_told(lab, "tls", "reset by peer in the TLS handshake", "server's log")
 
 
 async def test_name_does_not_resolve(directory):

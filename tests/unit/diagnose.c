@@ -19,6 +19,7 @@ struct run {
 
 static char text[DIAGNOSIS_TEXT];
 static enum failure_cause cause;
+static enum websocket_step step;
 
 static void on_done(void *userdata, const char *result)
 {
@@ -26,6 +27,7 @@ static void on_done(void *userdata, const char *result)
 
 	run->calls++;
 	cause = diagnosis_cause(run->diagnosis);
+	step = diagnosis_step(run->diagnosis);
 	assert_non_null(memchr(result, 0, sizeof(text)));
 	snprintf(text, sizeof(text), "%s", result);
 	assert_null(strpbrk(text, "\r\n"));
@@ -50,7 +52,7 @@ const char *diagnose(const struct diagnose *what)
 	before = open_descriptors();
 	loop_timer_init(run.loop, &deadline, on_deadline, NULL);
 	loop_timer_start(&deadline, 3 * DIAGNOSE_MS);
-	assert_int_equal(diagnosis_start(run.loop, &what->config, &what->target, what->step,
+	assert_int_equal(diagnosis_start(run.loop, &what->config, &what->target,
 					 what->timeout_ms ? what->timeout_ms : DIAGNOSE_MS, on_done,
 					 &run, &run.diagnosis),
 			 0);
@@ -68,4 +70,9 @@ const char *diagnose(const struct diagnose *what)
 enum failure_cause diagnose_cause(void)
 {
 	return cause;
+}
+
+enum websocket_step diagnose_step(void)
+{
+	return step;
 }

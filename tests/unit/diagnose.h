@@ -9,7 +9,6 @@
 struct diagnose {
 	struct websocket_config config;
 	struct websocket_target target;
-	enum websocket_step step;
 	uint32_t timeout_ms; /* 0: DIAGNOSE_MS */
 	bool cancel_within; /* the callback */
 };
@@ -17,5 +16,6 @@ struct diagnose {
 /* Returns what it finds, valid until the next call. Checks that it is told once, not at once, and
  * that no descriptor is left. */
 const char *diagnose(const struct diagnose *what);
-/* The cause that was told with it. */
+/* The cause and the step that were told with it. */
 enum failure_cause diagnose_cause(void);
+enum websocket_step diagnose_step(void);

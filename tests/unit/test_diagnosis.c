@@ -14,19 +14,18 @@
 
 #define SECRET "user:pass\xc3\xb6"
 
-static struct diagnose at_port(uint16_t port, enum websocket_step step)
+static struct diagnose at_port(uint16_t port)
 {
 	return (struct diagnose){
 		.target = {.address = "127.0.0.1",
 			   .port = port,
 			   .authority = "hub.example.com:443"},
-		.step = step,
 	};
 }
 
 static struct diagnose at_proxy(uint16_t port, const char *credentials)
 {
-	struct diagnose what = at_port(port, WEBSOCKET_STEP_TLS);
+	struct diagnose what = at_port(port);
 
 	what.target.proxy = true;
 	what.target.proxy_credentials = credentials;
@@ -35,13 +34,14 @@ static struct diagnose at_proxy(uint16_t port, const char *credentials)
 
 static void tells_of_tcp(void **state)
 {
-	struct diagnose what = at_port(closed_port(), WEBSOCKET_STEP_TCP);
+	struct diagnose what = at_port(closed_port());
 
 	(void)state;
 	for (int within = 0; within < 2; within++) {
 		what.cancel_within = within;
 		assert_string_equal(diagnose(&what), "Connection refused");
 		assert_int_equal(diagnose_cause(), FAILURE_REFUSED);
+		assert_int_equal(diagnose_step(), WEBSOCKET_STEP_TCP);
 	}
 	what.target.proxy = true;
 	assert_string_equal(diagnose(&what), "the proxy cannot be reached: Connection refused");
@@ -50,7 +50,7 @@ static void tells_of_tcp(void **state)
 /* connect() itself fails: told later all the same. */
 static void tells_what_fails_at_once(void **state)
 {
-	struct diagnose what = at_port(443, WEBSOCKET_STEP_TCP);
+	struct diagnose what = at_port(443);
 
 	(void)state;
 	what.target.address = "255.255.255.255";
@@ -60,23 +60,6 @@ static void tells_what_fails_at_once(void **state)
 	}
 	what.target.address = "no.number";
 	assert_string_equal(diagnose(&what), "Invalid argument");
-}
-
-static void goes_no_farther(void **state)
-{
-	struct peer peer;
-	struct diagnose what;
-
-	(void)state;
-	peer_start(&peer, &(struct peer_script){.end = PEER_WAITS});
-	what = at_port(peer.port, WEBSOCKET_STEP_TCP);
-	assert_string_equal(diagnose(&what), "");
-	peer_stop(&peer);
-	peer_start(&peer, &(struct peer_script){.end = PEER_WAITS});
-	what = at_proxy(peer.port, NULL);
-	what.step = WEBSOCKET_STEP_TCP;
-	assert_string_equal(diagnose(&what), "");
-	peer_stop(&peer);
 }
 
 static void tells_of_the_proxy(void **state)
@@ -211,7 +194,7 @@ static void tells_what_it_waits_for(void **state)
 
 	(void)state;
 	peer_start(&peer, &(struct peer_script){.end = PEER_WAITS});
-	what = at_port(peer.port, WEBSOCKET_STEP_TLS);
+	what = at_port(peer.port);
 	what.timeout_ms = 200;
 	assert_string_equal(diagnose(&what), "no answer in the TLS handshake in 0.2 s");
 	peer_stop(&peer);
@@ -230,7 +213,7 @@ static void never(void *userdata, const char *text)
 
 static void cancels(void **state)
 {
-	struct diagnose what = at_port(closed_port(), WEBSOCKET_STEP_TCP);
+	struct diagnose what = at_port(closed_port());
 	struct diagnosis *diagnosis;
 	struct loop *loop;
 
@@ -239,14 +222,14 @@ static void cancels(void **state)
 	assert_int_equal(loop_new(&loop), 0);
 	for (int i = 0; i < 3; i++) {
 		what.target.address = i == 0 ? "no.number" : "127.0.0.1";
-		assert_int_equal(diagnosis_start(loop, &what.config, &what.target, what.step,
-						 DIAGNOSE_MS, never, NULL, &diagnosis),
+		assert_int_equal(diagnosis_start(loop, &what.config, &what.target, DIAGNOSE_MS,
+						 never, NULL, &diagnosis),
 				 0);
 		diagnosis_cancel(diagnosis);
 	}
 	loop_free(loop);
 	/* The next one's loop would tell. */
-	what = at_port(closed_port(), WEBSOCKET_STEP_TCP);
+	what = at_port(closed_port());
 	assert_string_equal(diagnose(&what), "Connection refused");
 }
 
@@ -255,7 +238,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tells_of_tcp),
 		cmocka_unit_test(tells_what_fails_at_once),
-		cmocka_unit_test(goes_no_farther),
 		cmocka_unit_test(tells_of_the_proxy),
 		cmocka_unit_test(asks_the_proxy),
 		cmocka_unit_test(reads_no_endless_answer),

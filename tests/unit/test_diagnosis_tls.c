@@ -61,7 +61,6 @@ static struct diagnose at_port(uint16_t port, const char *authority)
 	return (struct diagnose){
 		.config = {.ca_file = ca},
 		.target = {.address = "127.0.0.1", .port = port, .authority = authority},
-		.step = WEBSOCKET_STEP_TLS,
 	};
 }
 
@@ -291,6 +290,7 @@ static void tells_of_what_is_no_handshake(void **state)
 		assert_int_equal(diagnose_cause(), strstr(vectors[i].text, "in TLS")
 							   ? FAILURE_NO_TLS
 							   : FAILURE_TLS_FAILED);
+		assert_int_equal(diagnose_step(), WEBSOCKET_STEP_TLS);
 		peer_stop(&peer);
 	}
 }
