@@ -157,11 +157,12 @@ class Agent:
                 [*self.command, "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**without_proxy(os.environ), **self.environment}, preexec_fn=self.prepare)
-        while self.process.poll() is None and not await self._answers():
+        while self.process.poll() is None and not await self.answers():
             await asyncio.sleep(0.02)
         assert self.process.poll() is None, self.log
 
-    async def _answers(self) -> bool:
+    async def answers(self) -> bool:
+        """Whether its status socket takes a connection."""
         try:
             _, writer = await asyncio.open_unix_connection(str(self.socket))
         except OSError:

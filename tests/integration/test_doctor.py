@@ -388,11 +388,12 @@ async def test_probe_alone(directory):
         DAEMON, *options, socket, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**without_proxy(os.environ), **agent.environment})
     agent.socket = socket
-    await until(socket.exists)
+    await until(agent.answers)
     process.stdin.write(b"not the end\n")
     await process.stdin.drain()
     assert (await agent.status())["relay"]["max_links"] == 0
     process.send_signal(signal.SIGHUP)      # which changes nothing
+    await agent.status()    # it may still be of the turn that sees the signal
     assert (await agent.status())["relay"]["max_links"] == 0
     process.stdin.close()
     assert await asyncio.wait_for(process.wait(), 10) == 0

@@ -12,6 +12,7 @@ import pytest
 from harness import DAEMON, Agent, run, running_lab, show, until
 from private_bus import PrivateBus
 from test_config import daemon_of, running
+from test_reload import hang_up
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 # A /dev with nothing but syslog's socket and what a daemon needs, for this command alone. As sh -c
@@ -177,8 +178,7 @@ async def test_count_is_told_in_time(directory):
     async with running_lab(directory) as lab:
         await lab.working()
         for _ in range(3):
-            lab.agent.process.send_signal(signal.SIGHUP)
-            await lab.agent.status()
+            await hang_up(lab.agent)
         line = "SIGHUP: reading the configuration again"
         assert lab.agent.log.count(line) == 1
         await lab.agent.wait_for_log(f" info    {line} (2 times in the last 10 s)", 15)

@@ -591,7 +591,7 @@ async def test_background(directory):
         agent.options = merge(agent.options, {"relay": {"max_links": 3}})
         agent.write_config()
         os.kill(pid, signal.SIGHUP)
-        status = await agent.status()
+        status = await agent.wait_for_status(lambda s: "changed" in s["configuration"])
         assert status["configuration"]["changed"] == "relay.max_links"
         assert status["configuration"]["file"] == f"{directory}/./{agent.config.name}"
     finally:
