@@ -46,6 +46,20 @@ async def is_told(lab, failed_at, cause, step):
     return line
 
 
+async def is_told_of(directory, serve, *told, **uplink):
+    """The same, of another server where the cloud should be; serve(port, ssl) returns it."""
+    async with running_lab(directory, {"uplink": uplink}, start_cloud=False,
+                           start_agent=False) as lab:
+        async with instead_of_cloud(lab, lambda port: serve(port, server_tls(lab))):
+            await lab.agent.start()
+            await is_told(lab, *told)
+
+
+def each(handle):
+    """A server that gives each connection to handle(reader, writer)."""
+    return lambda port, _: asyncio.start_server(handle, "127.0.0.1", port)
+
+
 CERTIFICATES = {
     "expired": (tls.make_expired_cert, "certificate has expired.*the hub's clock says",
                 "Renew it on the server"),
@@ -103,11 +117,7 @@ async def test_plain_tcp(directory):
         writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
         writer.close()
 
-    async with running_lab(directory, start_cloud=False, start_agent=False) as lab:
-        async with instead_of_cloud(
-                lab, lambda port: asyncio.start_server(answer, "127.0.0.1", port)):
-            await lab.agent.start()
-            await is_told(lab, "tls", "TLS", "port in uplink.url")
+    await is_told_of(directory, each(answer), "tls", "TLS", "port in uplink.url")
 
 
 async def test_hangs_up(directory):
@@ -117,11 +127,8 @@ async def test_hangs_up(directory):
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         writer.close()
 
-    async with running_lab(directory, start_cloud=False, start_agent=False) as lab:
-        async with instead_of_cloud(
-                lab, lambda port: asyncio.start_server(drop, "127.0.0.1", port)):
-            await lab.agent.start()
-            await is_told(lab, "tls", "reset by peer in the TLS handshake", "server's log")
+    await is_told_of(directory, each(drop), "tls", "reset by peer in the TLS handshake",
+                     "server's log")
 
 
 async def test_name_does_not_resolve(directory):
@@ -141,12 +148,8 @@ async def test_port_refused(directory):
 
 async def test_no_answer(directory):
     """Somebody takes the connection, and says nothing."""
-    async with running_lab(directory, {"uplink": {"connect_timeout_s": 1}}, start_cloud=False,
-                           start_agent=False) as lab:
-        async with instead_of_cloud(lab, lambda port: asyncio.start_server(
-                lambda reader, writer: reader.read(), "127.0.0.1", port)):
-            await lab.agent.start()
-            await is_told(lab, "tls", "no TLS in 1 s", "TLS server at that port.*firewall")
+    await is_told_of(directory, each(lambda reader, writer: reader.read()), "tls",
+                     "no TLS in 1 s", "TLS server at that port.*firewall", connect_timeout_s=1)
 
 
 PROXIES = {
@@ -194,20 +197,16 @@ async def test_no_upgrade(directory, status):
         writer.write(http(f"{status} So"))
         writer.close()
 
-    async with running_lab(directory, start_cloud=False, start_agent=False) as lab:
-        async with instead_of_cloud(lab, lambda port: asyncio.start_server(
-                refuse, "127.0.0.1", port, ssl=server_tls(lab))):
-            await lab.agent.start()
-            await is_told(lab, "upgrade", f"HTTP {status}", UPGRADES[status])
+    await is_told_of(
+        directory, lambda port, ssl: asyncio.start_server(refuse, "127.0.0.1", port, ssl=ssl),
+        "upgrade", f"HTTP {status}", UPGRADES[status])
 
 
 async def test_no_subprotocol(directory):
     """A WebSocket server that is not a relay cloud."""
-    async with running_lab(directory, start_cloud=False, start_agent=False) as lab:
-        async with instead_of_cloud(lab, lambda port: websockets.serve(
-                silent, "127.0.0.1", port, ssl=server_tls(lab))):
-            await lab.agent.start()
-            await is_told(lab, "upgrade", "does not speak the subprotocol", "path included")
+    await is_told_of(
+        directory, lambda port, ssl: websockets.serve(silent, "127.0.0.1", port, ssl=ssl),
+        "upgrade", "does not speak the subprotocol", "path included")
 
 
 HELLOS = {
