@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-#   make            the daemon and its control program, in build/
+#   make            the daemon and its control program, in build/: one executable with two names
 #   make demo       the whole thing running here, with a simulated radio and cloud
 #   make check      unit tests, simulations, integration tests; make test: also real BlueZ in QEMU
 #   make mbedtls-test   the tests of the way to the cloud, with libwebsockets on mbedTLS
@@ -38,9 +38,7 @@ LIBS := $(shell pkg-config --libs $(PACKAGES)) -lmbedtls -lmbedx509 -lmbedcrypto
 LIBS += -Wl,--as-needed $(shell pkg-config --silence-errors --libs libssl libcrypto)
 
 PROGRAMS := $(BUILD)/blecon-hotspotd $(BUILD)/blecon-hotspotctl
-CTL_SOURCES := $(wildcard agent/ctl*.c)
-MAINS := agent/main.c $(CTL_SOURCES)
-SOURCES := $(filter-out $(MAINS),$(wildcard agent/*.c ble/*.c uplink/*.c))
+SOURCES := $(filter-out agent/main.c,$(wildcard agent/*.c ble/*.c uplink/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst %.c,$(BUILD)/%.o,\
@@ -68,14 +66,8 @@ $(BUILD)/blecon-hotspot.conf.5: agent/man/options.awk agent/settings_options.c \
 $(BUILD)/blecon-hotspotd: $(BUILD)/agent/main.o $(OBJECTS)
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
-# What it has in common with the daemon, and no more libraries than that needs.
-CTL_SHARED := $(wildcard agent/identity*.c agent/settings*.c) \
-	$(addprefix agent/,clock.c fold.c journal.c journal_json.c json.c kept.c log.c util.c) \
-	$(addprefix uplink/,endpoint.c pin.c proxy.c wire.c) ble/advert.c
-CTL_LIBS := $(shell pkg-config --libs json-c libconfig libcbor) -lmbedx509 -lmbedcrypto
-
-$(BUILD)/blecon-hotspotctl: $(patsubst %.c,$(BUILD)/%.o,$(CTL_SOURCES) $(CTL_SHARED))
-	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(CTL_LIBS)
+$(BUILD)/blecon-hotspotctl: $(BUILD)/blecon-hotspotd
+	@ln -sf $(<F) $@
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -84,15 +76,11 @@ $(BUILD)/%.o: %.c Makefile
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_COMMON) $(OBJECTS)
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
-# What blecon-hotspotctl alone has.
-$(BUILD)/tests/unit/test_ctl_text: $(BUILD)/agent/ctl_text.o
-$(BUILD)/tests/unit/test_ctl_text $(BUILD)/tests/unit/test_ctl_utf8: $(BUILD)/agent/ctl_utf8.o
-
 unit-tests: $(UNIT_TESTS)
 
 # The agent in virtual time: all of it but what touches the world, with the clock, the chance and the
 # network of tests/sim.
-SIM_REPLACED := agent/loop agent/lws_log agent/status_socket \
+SIM_REPLACED := agent/ctl% agent/loop agent/lws_log agent/status_socket \
 	uplink/websocket uplink/server uplink/tls uplink/resolver uplink/diagnosis
 SIM_OBJECTS := $(filter-out $(SIM_REPLACED:%=$(BUILD)/%.o),\
 	$(filter $(BUILD)/agent/% $(BUILD)/uplink/% $(BUILD)/ble/advert.o,$(OBJECTS)))
@@ -185,7 +173,8 @@ bench:
 
 install: all
 	install -D -m 755 $(BUILD)/blecon-hotspotd $(DESTDIR)$(PREFIX)/sbin/blecon-hotspotd
-	install -D -m 755 $(BUILD)/blecon-hotspotctl $(DESTDIR)$(PREFIX)/bin/blecon-hotspotctl
+	install -d $(DESTDIR)$(PREFIX)/bin
+	ln -sf ../sbin/blecon-hotspotd $(DESTDIR)$(PREFIX)/bin/blecon-hotspotctl
 	for page in $(MANUALS); do \
 		install -D -m 644 $$page \
 			$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$(basename $$page) || exit 1; \

@@ -7,6 +7,7 @@
 
 #include "agent/ctl.h"
 #include "agent/ctl_commands.h"
+#include "agent/ctl_main.h"
 #include "agent/settings.h"
 #include "agent/util.h"
 
@@ -254,7 +255,7 @@ static int run_command(int n, char **words, struct arguments *a)
 	return run_at(command, a);
 }
 
-int main(int argc, char **argv)
+int ctl_main(int argc, char **argv)
 {
 	struct arguments arguments;
 	int r = parse_arguments(argc, argv, &arguments);

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <limits.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,9 +17,10 @@
 #include "agent/identity.h"
 #include "agent/util.h"
 
-#define DAEMON	"blecon-hotspotd"
-#define POLL_US 20000
-#define LOG_MAX 16384 /* bytes of its log that are looked at */
+#define DAEMON	     "blecon-hotspotd"
+#define THIS_PROGRAM "/proc/self/exe" /* which is the daemon, by that name */
+#define POLL_US	     20000
+#define LOG_MAX	     16384 /* bytes of its log that are looked at */
 
 /* The user it runs as. */
 struct user {
@@ -28,28 +28,6 @@ struct user {
 	gid_t gid;
 	const char *name; /* NULL: it has none; of getpwuid */
 };
-
-/* Beside this program, where both were built, or where they are installed. */
-static int find_daemon(char ret[PATH_MAX])
-{
-	static const char *const beside[] = {"", "../sbin/"};
-	static const char *const installed[] = {"/usr/sbin/", "/usr/local/sbin/"};
-	char own[PATH_MAX - 64] = "";
-	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
-
-	own[n > 0 ? strrchr(own, '/') + 1 - own : 0] = '\0';
-	for (size_t i = 0; n > 0 && i < ARRAY_SIZE(beside); i++) {
-		snprintf(ret, PATH_MAX, "%s%s" DAEMON, own, beside[i]);
-		if (access(ret, X_OK) == 0)
-			return 0;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(installed); i++) {
-		snprintf(ret, PATH_MAX, "%s" DAEMON, installed[i]);
-		if (access(ret, X_OK) == 0)
-			return 0;
-	}
-	return -ENOENT;
-}
 
 static int find_user(const char *state_dir, struct user *ret)
 {
@@ -103,8 +81,8 @@ static int become(const struct user *user)
 }
 
 /* In the child; comes back only if it cannot. */
-static void run(const char *daemon, const char *config, const struct user *user,
-		const struct doctor_probe *probe, int input)
+static void run(const char *config, const struct user *user, const struct doctor_probe *probe,
+		int input)
 {
 	sigset_t none;
 	int r;
@@ -123,12 +101,11 @@ static void run(const char *daemon, const char *config, const struct user *user,
 			strerror(-r));
 		return;
 	}
-	execl(daemon, DAEMON, "--probe", probe->socket, "--config", config, NULL);
-	fprintf(stderr, "%s: %s\n", daemon, strerror(errno));
+	execl(THIS_PROGRAM, DAEMON, "--probe", probe->socket, "--config", config, NULL);
+	fprintf(stderr, "cannot start " DAEMON ": %s\n", strerror(errno));
 }
 
-static int launch(const char *daemon, const char *config, const struct user *user,
-		  struct doctor_probe *probe)
+static int launch(const char *config, const struct user *user, struct doctor_probe *probe)
 {
 	_cleanup_close_ int input = -1;
 	int fds[2];
@@ -140,7 +117,7 @@ static int launch(const char *daemon, const char *config, const struct user *use
 	probe->input = fds[1];
 	probe->pid = fork();
 	if (probe->pid == 0) {
-		run(daemon, config, user, probe, input);
+		run(config, user, probe, input);
 		_exit(127);
 	}
 	if (probe->pid > 0)
@@ -152,22 +129,16 @@ static int launch(const char *daemon, const char *config, const struct user *use
 int doctor_probe_start(const char *config, const char *state_dir, struct doctor_probe *ret,
 		       char *ret_error, size_t size)
 {
-	char daemon[PATH_MAX];
 	struct user user = {0};
-	int r = find_daemon(daemon);
+	int r = find_user(state_dir, &user);
 
 	*ret = (struct doctor_probe){.input = -1, .log = -1};
-	if (r < 0) {
-		snprintf(ret_error, size, DAEMON " is nowhere to be found");
-		return r;
-	}
-	r = find_user(state_dir, &user);
 	if (r == 0)
 		r = make_directory(&user, ret);
 	if (r == 0)
-		r = launch(daemon, config, &user, ret);
+		r = launch(config, &user, ret);
 	if (r < 0)
-		snprintf(ret_error, size, "cannot start %s: %s", daemon, strerror(-r));
+		snprintf(ret_error, size, "cannot start " DAEMON ": %s", strerror(-r));
 	return r;
 }
 

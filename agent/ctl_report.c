@@ -165,7 +165,8 @@ static void put_system(struct report *report)
 
 /* Runs a program with its output into a file of the report, or standard output for NULL. Returns
  * its exit code, -1 where it could not be run. */
-static int run(struct report *report, const char *name, const char *const *argv)
+static int run(struct report *report, const char *name, const char *program,
+	       const char *const *argv)
 {
 	_cleanup_free_ char *path = NULL;
 	int status, fd;
@@ -178,7 +179,7 @@ static int run(struct report *report, const char *name, const char *const *argv)
 		fd = name ? open(path, O_WRONLY | O_CREAT | O_EXCL, 0600) : STDOUT_FILENO;
 		if (fd < 0 || (name && dup2(fd, STDOUT_FILENO) < 0))
 			_exit(127);
-		execvp(argv[0], (char *const *)argv);
+		execvp(program, (char *const *)argv);
 		_exit(127);
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status))
@@ -188,11 +189,15 @@ static int run(struct report *report, const char *name, const char *const *argv)
 
 static void put_doctor(struct report *report)
 {
-	const char *const argv[] = {
-		"/proc/self/exe", "--socket", report->ctl->socket, "--config", report->ctl->config,
-		"doctor",	  NULL};
+	const char *const argv[] = {"blecon-hotspotctl",
+				    "--socket",
+				    report->ctl->socket,
+				    "--config",
+				    report->ctl->config,
+				    "doctor",
+				    NULL};
 
-	run(report, "doctor.txt", argv);
+	run(report, "doctor.txt", "/proc/self/exe", argv);
 }
 
 /* What was logged before the daemon's last start, as the system keeps it. */
@@ -205,9 +210,9 @@ static void put_system_log(struct report *report)
 					      "blecon-hotspotd", NULL};
 
 	if (access("/run/systemd/journal", F_OK) == 0)
-		run(report, "system-log.txt", journalctl);
+		run(report, "system-log.txt", journalctl[0], journalctl);
 	else if (access("/sbin/logread", X_OK) == 0)
-		run(report, "system-log.txt", logread);
+		run(report, "system-log.txt", logread[0], logread);
 }
 
 /* Returns 0, or -errno after saying why. */
@@ -239,7 +244,7 @@ static void remove_folder(struct report *report)
 	const char *const argv[] = {"rm", "-rf", report->parent, NULL};
 
 	if (report->folder)
-		run(report, NULL, argv);
+		run(report, NULL, argv[0], argv);
 	free(report->folder);
 	free(report->parent);
 }
@@ -277,7 +282,7 @@ static enum exit_code pack(struct report *report)
 
 	/* Device URLs and the like are for those alone who may ask the daemon. */
 	umask(077);
-	r = run(report, NULL, argv);
+	r = run(report, NULL, argv[0], argv);
 	if (r != 0) {
 		fprintf(stderr, "blecon-hotspotctl: %s: tar %s\n", output,
 			r < 0 ? "cannot be run" : "failed");

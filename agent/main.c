@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* blecon-hotspotd: command line, start and end of the daemon. */
+/* blecon-hotspotd: command line, start and end of the daemon. By its other name the same program is
+ * blecon-hotspotctl: most of what that needs is there already, and flash is short. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -12,6 +13,7 @@
 
 #include "agent/agent.h"
 #include "agent/credentials.h"
+#include "agent/ctl_main.h"
 #include "agent/identity.h"
 #include "agent/log.h"
 #include "agent/loop.h"
@@ -23,6 +25,7 @@
 
 #define DEFAULT_CONFIG "/etc/blecon-hotspot.conf"
 #define NAME	       "blecon-hotspotd" /* in syslog */
+#define CTL_NAME       "blecon-hotspotctl"
 
 enum exit_code {
 	EXIT_OK = 0,
@@ -425,7 +428,7 @@ static int go(struct arguments *arguments, struct settings *settings)
 				     : start_in_background(settings, arguments);
 }
 
-int main(int argc, char **argv)
+static int daemon_main(int argc, char **argv)
 {
 	struct arguments arguments;
 	struct settings settings;
@@ -448,4 +451,11 @@ int main(int argc, char **argv)
 	settings_done(&settings);
 	log_flush_all();
 	return r;
+}
+
+int main(int argc, char **argv)
+{
+	bool is_ctl = strcmp(program_invocation_short_name, CTL_NAME) == 0;
+
+	return is_ctl ? ctl_main(argc, argv) : daemon_main(argc, argv);
 }
