@@ -6,7 +6,8 @@
 #   make mbedtls-test   the tests of the way to the cloud, with libwebsockets on mbedTLS
 #   make lint fuzz bench install clean
 #
-# SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too. V=1 shows commands.
+# SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too; SMALL=1, with gcc,
+# what is short of flash, in another. V=1 shows commands.
 
 VERSION := 0.1.0
 
@@ -15,13 +16,21 @@ PYTHON := /usr/bin/python3
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 
-KIND := $(notdir $(firstword $(CC)))$(if $(SANITIZE),-sanitize)
+KIND := $(notdir $(firstword $(CC)))$(if $(SANITIZE),-sanitize)$(if $(SMALL),-small)
 BUILD := build/$(KIND)
 
 SDBUS := $(shell pkg-config --exists basu && echo basu || echo libsystemd)
 PACKAGES := libwebsockets libconfig libcbor json-c $(SDBUS)
 
 CFLAGS ?= -O2 -g
+ifdef SMALL
+# Over what CFLAGS says: the whole program seen at once, no tables for unwinding (nothing unwinds
+# here, and a debugger has those of -g), guards only for the stacks with buffers of bytes, which is
+# OpenWrt's own choice, code and data in one segment's pages, relocations packed.
+SMALLER := -Oz -flto=auto -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-plt \
+	-fstack-protector
+SMALLER_LINK := $(SMALLER) -Wl,-z,noseparate-code -Wl,-z,pack-relative-relocs
+endif
 WARNINGS := -Wall -Wextra -Wshadow -Wformat=2 -Wmissing-prototypes $(if $(WERROR),-Werror)
 ifdef SANITIZE
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -31,8 +40,9 @@ endif
 HARDENING += -fstack-protector-strong -fPIE
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' \
 	$(if $(filter basu,$(SDBUS)),-DBLE_BASU) -I. -MMD -MP \
-	$(shell pkg-config --cflags $(PACKAGES)) $(WARNINGS) $(HARDENING) $(SANITIZERS) $(CFLAGS)
-ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now $(SANITIZERS) $(LDFLAGS)
+	$(shell pkg-config --cflags $(PACKAGES)) $(WARNINGS) $(HARDENING) $(SANITIZERS) \
+	-ffunction-sections -fdata-sections $(CFLAGS) $(SMALLER)
+ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now,--gc-sections $(SANITIZERS) $(LDFLAGS) $(SMALLER_LINK)
 LIBS := $(shell pkg-config --libs $(PACKAGES)) -lmbedtls -lmbedx509 -lmbedcrypto -lm
 # What libwebsockets is built on, if not on mbedTLS.
 LIBS += -Wl,--as-needed $(shell pkg-config --silence-errors --libs libssl libcrypto)
