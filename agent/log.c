@@ -18,11 +18,9 @@ enum destination {
 	TO_SYSLOG,
 };
 
-static void write_line(void *userdata, enum log_level level, const char *text);
-
 static enum log_level current_level = LOG_LEVEL_INFO;
 static enum destination destination;
-static struct fold fold = {.write = write_line};
+static struct fold fold; /* without its callback until it is used: no room in the executable */
 static void (*due_handler)(void *userdata, uint64_t due_ms);
 static void *due_userdata;
 static void (*observer)(void *userdata, const struct log_line *line);
@@ -178,6 +176,7 @@ static void say(enum log_level level, const char *text)
 {
 	uint64_t before_ms = fold_due_ms(&fold), due_ms;
 
+	fold.write = write_line;
 	fold_say(&fold, util_now_ms(), level, text);
 	due_ms = fold_due_ms(&fold);
 	if (due_ms < before_ms)
