@@ -263,37 +263,48 @@ void handshake_free(struct handshake *h)
 }
 
 /* RFC 8446, appendix B.2. */
-static const struct {
-	const char *name;
+static const struct alert {
+	uint8_t number;
 	bool of_certificate; /* of ours: what the server says of it */
+	const char *name;
 } alerts[] = {
-	[10] = {"unexpected_message", false},
-	[20] = {"bad_record_mac", false},
-	[22] = {"record_overflow", false},
-	[40] = {"handshake_failure", false},
-	[42] = {"bad_certificate", true},
-	[43] = {"unsupported_certificate", true},
-	[44] = {"certificate_revoked", true},
-	[45] = {"certificate_expired", true},
-	[46] = {"certificate_unknown", true},
-	[47] = {"illegal_parameter", false},
-	[48] = {"unknown_ca", true},
-	[49] = {"access_denied", true},
-	[50] = {"decode_error", false},
-	[51] = {"decrypt_error", false},
-	[70] = {"protocol_version", false},
-	[71] = {"insufficient_security", false},
-	[80] = {"internal_error", false},
-	[86] = {"inappropriate_fallback", false},
-	[90] = {"user_canceled", false},
-	[109] = {"missing_extension", false},
-	[110] = {"unsupported_extension", false},
-	[112] = {"unrecognized_name", false},
-	[113] = {"bad_certificate_status_response", false},
-	[115] = {"unknown_psk_identity", false},
-	[116] = {"certificate_required", true},
-	[120] = {"no_application_protocol", false},
+	{10, false, "unexpected_message"},
+	{20, false, "bad_record_mac"},
+	{22, false, "record_overflow"},
+	{40, false, "handshake_failure"},
+	{42, true, "bad_certificate"},
+	{43, true, "unsupported_certificate"},
+	{44, true, "certificate_revoked"},
+	{45, true, "certificate_expired"},
+	{46, true, "certificate_unknown"},
+	{47, false, "illegal_parameter"},
+	{48, true, "unknown_ca"},
+	{49, true, "access_denied"},
+	{50, false, "decode_error"},
+	{51, false, "decrypt_error"},
+	{70, false, "protocol_version"},
+	{71, false, "insufficient_security"},
+	{80, false, "internal_error"},
+	{86, false, "inappropriate_fallback"},
+	{90, false, "user_canceled"},
+	{109, false, "missing_extension"},
+	{110, false, "unsupported_extension"},
+	{112, false, "unrecognized_name"},
+	{113, false, "bad_certificate_status_response"},
+	{115, false, "unknown_psk_identity"},
+	{116, true, "certificate_required"},
+	{120, false, "no_application_protocol"},
 };
+
+/* NULL for one without a name. */
+static const struct alert *find_alert(unsigned number)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(alerts); i++) {
+		if (alerts[i].number == number)
+			return &alerts[i];
+	}
+	return NULL;
+}
 
 static void version_text(struct handshake *h, char ret_text[HANDSHAKE_TEXT])
 {
@@ -314,7 +325,7 @@ static void alert_text(struct handshake *h, char ret_text[HANDSHAKE_TEXT])
 {
 	const uint8_t *message = h->ssl.MBEDTLS_PRIVATE(in_msg); /* level, number */
 	unsigned n = message ? message[1] : 0;
-	bool known = n < ARRAY_SIZE(alerts) && alerts[n].name;
+	const struct alert *alert = find_alert(n);
 	/* TLS 1.2 has no other alert for a certificate that is missing (RFC 5246, section 7.4.6);
 	 * what comes this late is not about the cipher. */
 	bool missing = n == MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE &&
@@ -325,15 +336,15 @@ static void alert_text(struct handshake *h, char ret_text[HANDSHAKE_TEXT])
 		version_text(h, ret_text);
 		return;
 	}
-	if (missing || (known && alerts[n].of_certificate)) {
+	if (missing || (alert && alert->of_certificate)) {
 		h->cause = h->config->certificate_file ? FAILURE_CERTIFICATE_REFUSED
 						       : FAILURE_CERTIFICATE_WANTED;
 		what = h->config->certificate_file
 			       ? "the server does not accept the hotspot's certificate"
 			       : "the server wants a client certificate: see auth.mode";
 	}
-	snprintf(ret_text, HANDSHAKE_TEXT, "%s: alert %u%s%s%s", what, n, known ? " (" : "",
-		 known ? alerts[n].name : "", known ? ")" : "");
+	snprintf(ret_text, HANDSHAKE_TEXT, "%s: alert %u%s%s%s", what, n, alert ? " (" : "",
+		 alert ? alert->name : "", alert ? ")" : "");
 }
 
 /* Alert or handshake: RFC 8446, section 5.1. */
