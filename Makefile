@@ -97,7 +97,8 @@ SIM_OBJECTS := $(filter-out $(SIM_REPLACED:%=$(BUILD)/%.o),\
 SIM_WRAPPED := util_now_ms util_now_us util_random util_random_below log_write identity_sign \
 	session_new session_free
 
-$(BUILD)/tests/sim/%: $(BUILD)/tests/sim/%.o $(SIM_COMMON) $(SIM_OBJECTS)
+$(BUILD)/tests/sim/%: $(BUILD)/tests/sim/%.o $(SIM_COMMON) $(SIM_OBJECTS) \
+		$(BUILD)/tests/unit/heap.o
 	$(call say,link $@) $(CC) $(ALL_LDFLAGS) $(SIM_WRAPPED:%=-Wl,--wrap=%) -o $@ $^ $(LIBS) \
 		-lcmocka
 

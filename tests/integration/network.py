@@ -31,7 +31,7 @@ MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 RESET = struct.pack("ii", 1, 0)     # SO_LINGER: close() sends RST
 
 HUB_ADDRESS, CLOUD_ADDRESS = "10.77.0.2", "10.77.1.2"
-NOWHERE6 = "fd77:9::2"              # the hub has a way there, and the router drops what takes it
+NOWHERE6 = "2001:db8:77:9::2"       # the hub has a way there, and the router drops what takes it
 SET_UP = """
 in_hub() {{ nsenter --net=/proc/{hub}/ns/net "$@"; }}
 in_router() {{ nsenter --net=/proc/{router}/ns/net "$@"; }}
@@ -46,10 +46,10 @@ in_hub ip address add 10.77.0.2/24 dev eth0
 in_hub ip link set eth0 up
 in_hub ip link set lo up
 in_hub ip route add default via 10.77.0.1
-in_router ip -6 address add fd77::1/64 dev to-hub nodad
-in_hub ip -6 address add fd77::2/64 dev eth0 nodad
-in_hub ip -6 route add default via fd77::1
-in_router ip -6 route add blackhole fd77:9::/64
+in_router ip -6 address add 2001:db8:77::1/64 dev to-hub nodad
+in_hub ip -6 address add 2001:db8:77::2/64 dev eth0 nodad
+in_hub ip -6 route add default via 2001:db8:77::1
+in_router ip -6 route add blackhole 2001:db8:77:9::/64
 in_cloud ip address add 10.77.1.2/24 dev eth0
 in_cloud ip link set eth0 up
 in_cloud ip link set lo up

@@ -18,7 +18,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 # A /dev with nothing but syslog's socket and what a daemon needs, for this command alone. As sh -c
 # has it: $0 is the directory.
 OWN_DEV = """
-for name in null urandom; do touch "$0/$name"; mount --bind "/dev/$name" "$0/$name"; done
+for name in null random urandom; do touch "$0/$name"; mount --bind "/dev/$name" "$0/$name"; done
 mount --rbind "$0" /dev
 """
 FAILURE = re.compile(r"warning uplink: .*refused(?: \((?:once|(\d+) times) in the last .*\))?$",
@@ -52,7 +52,7 @@ class Syslog:
         with contextlib.suppress(BlockingIOError):
             while True:
                 line = self._socket.recv(4096).decode()
-                found = re.fullmatch(r"<(\d+)>.{15} (\S+)\[\d+\]: (.*)", line)
+                found = re.fullmatch(r"<(\d+)>.{15} (\S+)\[\d+\]: (.*)\n?", line)
                 assert found, line
                 self.lines.append((int(found[1]), found[2], found[3]))
         return self.lines

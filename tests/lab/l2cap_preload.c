@@ -37,6 +37,14 @@
 #define STATUS_MS 2000
 #define FDS_MAX	  4096
 
+/* glibc declares them with a union of all kinds of addresses. */
+#ifdef __GLIBC__
+#define ADDRESS(argument) (argument).__sockaddr__
+#else
+#define __CONST_SOCKADDR_ARG const struct sockaddr *
+#define ADDRESS(argument)    (argument)
+#endif
+
 struct sockaddr_l2 {
 	sa_family_t l2_family;
 	uint16_t l2_psm; /* little endian */
@@ -178,7 +186,7 @@ int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t len)
 	if (sock->state != STATE_OPEN)
 		return fail(EBADFD);
 	/* A PSM would be one to listen on. */
-	if (!read_address(address.__sockaddr__, len, &la) || la.l2_psm != 0)
+	if (!read_address(ADDRESS(address), len, &la) || la.l2_psm != 0)
 		return fail(EINVAL);
 	memcpy(sock->request.src, la.l2_bdaddr, sizeof(la.l2_bdaddr));
 	sock->request.src_type = la.l2_bdaddr_type;
@@ -241,7 +249,7 @@ int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t len)
 	if (!sock)
 		return NEXT(connect)(fd, address, len);
 	/* A socket that was not bound is one of BR/EDR, which cannot connect to an LE address. */
-	if (sock->state == STATE_OPEN || !read_address(address.__sockaddr__, len, &la))
+	if (sock->state == STATE_OPEN || !read_address(ADDRESS(address), len, &la))
 		return fail(EINVAL);
 	if (sock->state == STATE_CONNECTED)
 		return fail(EISCONN);

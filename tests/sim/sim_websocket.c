@@ -115,7 +115,7 @@ static bool upgrade_is_refused(struct websocket *ws)
 	return true;
 }
 
-static void open(struct websocket *ws)
+static void establish(struct websocket *ws)
 {
 	ws->state = STATE_OPEN;
 	ws->host->opened++;
@@ -148,7 +148,7 @@ static void on_step_timer(void *userdata)
 		return;
 	ws->end.step++;
 	if (ws->end.step == WEBSOCKET_STEP_OPEN) {
-		open(ws);
+		establish(ws);
 		return;
 	}
 	start_step(ws);

@@ -3,7 +3,6 @@
  * 24 hours of a bad link, in seconds: every advert counts once at the cloud, and no session ends
  * without a reason or never.
  */
-#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 #include "tests/sim/sim_random.h"
 #include "tests/sim/sim_weather.h"
 #include "tests/sim/sim_world.h"
+#include "tests/unit/heap.h"
 
 #define DAYS	       10 /* with seeds one after the other */
 #define HOUR_MS	       UINT64_C(3600000)
@@ -63,11 +63,6 @@ static struct sim_world *begin(void)
 	add_devices(world);
 	sim_agent_start(&world->agent, world->loop);
 	return world;
-}
-
-static size_t heap_used(void)
-{
-	return mallinfo2().uordblks;
 }
 
 static void check_hour(const struct sim_world *world, size_t heap)

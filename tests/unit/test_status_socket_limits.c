@@ -2,7 +2,6 @@
 /* Who gets a place at the status socket, whose turn it is, and how much may wait. */
 #include "agent/status_socket.h"
 
-#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include "agent/loop.h"
 #include "agent/util.h"
 #include "tests/unit/common.h"
+#include "tests/unit/heap.h"
 #include "tests/unit/status_client.h"
 
 #define ALL STATUS_SOCKET_CLIENTS /* the number of the first that has no place of its own */
@@ -371,12 +371,12 @@ static void what_is_not_read_is_bounded(void **state)
 	unsigned fit = 2 + STATUS_SOCKET_UNREAD / (MEDIUM + 1);
 
 	(void)state;
-	before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	before = heap_used();
 	for (unsigned i = 0; i < 8; i++) {
 		ask_number(f, i, "medium");
 		assert_int_equal(count_there(f, 0, i + 1), MIN(i + 1, fit));
 		assert_true(client_is_there(f, i)); /* it is always the oldest that goes */
-		assert_true(mallinfo2().uordblks + mallinfo2().hblkhd <= before + most);
+		assert_true(heap_used() <= before + most);
 	}
 	/* The largest alone is never too much. */
 	ask_number(f, 8, "large");
@@ -390,7 +390,7 @@ static void what_is_not_read_is_bounded(void **state)
 	client_join(f, 0);
 	client_ask(f, 0, "me");
 	pass_ms(f, 2);
-	assert_true(mallinfo2().uordblks + mallinfo2().hblkhd <= before + 65536);
+	assert_true(heap_used() <= before + 65536);
 	fixture_free(f);
 }
 
