@@ -3,7 +3,7 @@
 #   make            the daemon and its control program, in build/: one executable with two names
 #   make demo       the whole thing running here, with a simulated radio and cloud
 #   make check      unit tests, simulations, integration tests; make test: also real BlueZ in QEMU
-#   make mbedtls-test   the tests of the way to the cloud, with libwebsockets on mbedTLS
+#   make musl-test   the tests with musl, and libwebsockets on mbedTLS, as on OpenWrt
 #   make lint fuzz bench install clean
 #
 # SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too; SMALL=1, with gcc,
@@ -58,7 +58,7 @@ SIM_COMMON := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/sim_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
-SHELL_FILES = .ci/run packaging/install-deps tests/mbedtls/build tests/vm/run tests/vm/init
+SHELL_FILES = .ci/run packaging/install-deps tests/musl/build tests/vm/run tests/vm/init
 
 all: $(PROGRAMS) $(BUILD)/blecon-hotspot.conf.5
 
@@ -108,7 +108,7 @@ sim-tests: $(SIM_TESTS)
 $(BUILD)/%_preload.so: tests/lab/%_preload.c Makefile
 	@mkdir -p $(@D)
 	$(call say,$(CC) $<) $(CC) -std=gnu11 -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) -shared -fPIC \
-		-o $@ $<
+		$(LAB_LDFLAGS) -o $@ $<
 
 lab-tools: $(BUILD)/l2cap_preload.so $(BUILD)/clock_preload.so
 
@@ -135,16 +135,20 @@ test:
 	$(MAKE) all unit-tests sim-tests lab-tools node-modules
 	$(PYTHON) tests/run.py --programs $(BUILD) unit sim lab integration interop vm
 
-# With libwebsockets on mbedTLS, as on OpenWrt: what has to do with it.
-MBEDTLS := $(CURDIR)/build/mbedtls
-mbedtls-test:
-	packaging/install-deps build lab test mbedtls
-	tests/mbedtls/build $(MBEDTLS)
-	PKG_CONFIG_PATH=$(MBEDTLS)/lib/pkgconfig $(MAKE) KIND=$(KIND)-mbedtls \
-		CFLAGS='$(CFLAGS) -I$(MBEDTLS)/include' \
-		LDFLAGS='$(LDFLAGS) -L$(MBEDTLS)/lib -Wl,-rpath,$(MBEDTLS)/lib' \
-		all unit-tests lab-tools
-	$(PYTHON) tests/run.py --programs build/$(KIND)-mbedtls unit uplink
+# As on OpenWrt: musl, libwebsockets on mbedTLS, basu, and its flags. What is tested as a process is
+# what is shipped there; the tests that link its parts do without SMALL, which sees all at once.
+# What is preloaded names no C library: programs of this machine that the agent starts get it too.
+MUSL := $(CURDIR)/build/musl
+MUSL_MAKE := PKG_CONFIG_LIBDIR=$(MUSL)/lib/pkgconfig $(MAKE) CC=$(MUSL)/bin/cc \
+	CFLAGS='-Os -g -fstack-protector -ffunction-sections -fdata-sections' \
+	LDFLAGS='-Wl,--gc-sections'
+musl-test:
+	packaging/install-deps build lab test musl
+	tests/musl/build $(MUSL)
+	$(MUSL_MAKE) KIND=musl-parts unit-tests sim-tests
+	$(MUSL_MAKE) KIND=musl-small SMALL=1 LAB_LDFLAGS=-nodefaultlibs all lab-tools
+	$(PYTHON) tests/run.py --programs build/musl-parts unit sim
+	$(PYTHON) tests/run.py --programs build/musl-small musl integration
 
 lint: $(BUILD)/blecon-hotspot.conf.5
 	packaging/install-deps build test lint
@@ -203,5 +207,5 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit-tests sim-tests lab-tools node-modules demo check test mbedtls-test lint fuzz bench install clean
+.PHONY: all unit-tests sim-tests lab-tools node-modules demo check test musl-test lint fuzz bench install clean
 .SECONDARY:

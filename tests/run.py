@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs groups of tests and ends with how many passed, failed and were skipped.
 
-    run.py --programs build/cc [unit] [sim] [lab] [integration] [uplink] [interop] [vm]
+    run.py --programs build/cc [unit] [sim] [lab] [integration] [interop] [musl] [vm]
 
-Each group is a folder beside this file; uplink is those of integration that another library for
-WebSockets or TLS may fail. A group that ran no test has failed.
+Each group is a folder beside this file. A group that ran no test has failed.
 """
 
 from __future__ import annotations
@@ -21,9 +20,6 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-UPLINK = ["auth", "config", "endpoints", "first_line", "goaway", "infrastructure", "library",
-          "liveness", "proxy", "recovery", "relay", "reload", "reload_revert", "resume", "status",
-          "tls", "traffic"]
 
 
 class Count(NamedTuple):
@@ -87,11 +83,8 @@ def run_cmocka(folder: str, programs: Path, reports: Path) -> Count:
 
 def run_pytest(group: str, programs: Path, reports: Path) -> Count:
     report = reports / f"{group}.xml"
-    tests = [ROOT / "tests" / group]
-    if group == "uplink":
-        tests = [ROOT / f"tests/integration/test_{name}.py" for name in UPLINK]
     return run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5",
-                f"--junitxml={report}", *tests], report, PROGRAMS=str(programs))
+                f"--junitxml={report}", ROOT / "tests" / group], report, PROGRAMS=str(programs))
 
 
 def run_vm(programs: Path, reports: Path) -> Count:
@@ -108,7 +101,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", type=Path, required=True, help="where they were built")
     parser.add_argument("groups", nargs="+",
-                        choices=["unit", "sim", "lab", "integration", "uplink", "interop",
+                        choices=["unit", "sim", "lab", "integration", "interop", "musl",
                                  "vm"])
     args = parser.parse_args()
     programs = ROOT / args.programs

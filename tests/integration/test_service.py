@@ -53,6 +53,7 @@ class Manager:
         return [next(iter(m)) for m in self.messages if list(m) != ["STATUS"]]
 
 
+@pytest.mark.systemd
 async def test_manager_is_told(directory):
     """Readiness, how the agent is, each reload and the end; and that the loop turns."""
     with Manager(directory) as manager:
@@ -93,6 +94,7 @@ async def test_manager_is_told(directory):
     show(f"a watchdog of 2 s: at most {max(pauses):.2f} s between two signs of life")
 
 
+@pytest.mark.systemd
 async def test_no_watchdog_wanted(directory):
     """A manager that wants no signs of life gets none, and the reason why nothing works."""
     with Manager(directory) as manager:
@@ -105,6 +107,7 @@ async def test_no_watchdog_wanted(directory):
             assert {key for m in manager.messages for key in m} == {"READY", "STATUS"}
 
 
+@pytest.mark.systemd
 async def test_nobody_to_tell(directory):
     """Without a manager, one that wants signs of life notwithstanding, all is as ever."""
     async with running_lab(directory, start_agent=False) as lab:

@@ -399,7 +399,7 @@ async def accepts_old_tls(port, version):
 
 
 # With mbedTLS libwebsockets speaks nothing newer.
-VERSIONS = [ssl.TLSVersion.TLSv1_2] + [ssl.TLSVersion.TLSv1_3] * ("mbedtls" not in PROGRAMS.name)
+VERSIONS = [ssl.TLSVersion.TLSv1_2] + [ssl.TLSVersion.TLSv1_3] * ("musl" not in PROGRAMS.name)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
