@@ -3,7 +3,8 @@
 #   make            the daemon and its control program, in build/: one executable with two names
 #   make demo       the whole thing running here, with a simulated radio and cloud
 #   make check      unit tests, simulations, integration tests; make test: also real BlueZ in QEMU
-#   make musl-test   the tests with musl, and libwebsockets on mbedTLS, as on OpenWrt
+#   make musl-test     the tests with musl, and libwebsockets on mbedTLS, as on OpenWrt
+#   make openwrt-test  OpenWrt's package: init script, settings, recipes
 #   make lint fuzz bench install clean
 #
 # SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too; SMALL=1, with gcc,
@@ -58,7 +59,9 @@ SIM_COMMON := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/sim_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
-SHELL_FILES = .ci/run packaging/install-deps tests/musl/build tests/vm/run tests/vm/init
+SHELL_FILES = .ci/run packaging/install-deps tests/musl/build tests/vm/run tests/vm/init \
+	tests/openwrt/rc.common $(wildcard packaging/openwrt/blecon-hotspot/files/*.init) \
+	$(wildcard packaging/openwrt/blecon-hotspot/files/*.sh)
 
 all: $(PROGRAMS) $(BUILD)/blecon-hotspot.conf.5
 
@@ -150,6 +153,12 @@ musl-test:
 	$(PYTHON) tests/run.py --programs build/musl-parts unit sim
 	$(PYTHON) tests/run.py --programs build/musl-small musl integration
 
+# Its scripts under BusyBox and dash, with stand-ins for procd and UCI.
+openwrt-test:
+	packaging/install-deps build test openwrt
+	$(MAKE) all
+	$(PYTHON) tests/run.py --programs $(BUILD) openwrt
+
 lint: $(BUILD)/blecon-hotspot.conf.5
 	packaging/install-deps build test lint
 	clang-format --dry-run -Werror $(C_FILES)
@@ -207,5 +216,6 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit-tests sim-tests lab-tools node-modules demo check test musl-test lint fuzz bench install clean
+.PHONY: all unit-tests sim-tests lab-tools node-modules demo check test musl-test openwrt-test \
+	lint fuzz bench install clean
 .SECONDARY:

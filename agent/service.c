@@ -115,12 +115,18 @@ static void on_alarm_timer(void *userdata)
 			 service->config.watchdog_s * 1000 / ALARMS_PER_WATCHDOG);
 }
 
-/* Whoever started us may have left the signal ignored or blocked. */
+static void on_alarm(int signal_number)
+{
+	_exit(128 + signal_number);
+}
+
+/* Whoever started us may have left the signal ignored or blocked. The first process of a PID
+ * namespace, as in a jail of procd, is ended by none that it does not handle. */
 static void start_alarm(struct service *service)
 {
 	sigset_t set;
 
-	signal(SIGALRM, SIG_DFL);
+	signal(SIGALRM, getpid() == 1 ? on_alarm : SIG_DFL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGALRM);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
