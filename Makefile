@@ -5,6 +5,7 @@
 #   make check      unit tests, simulations, integration tests; make test: also real BlueZ in QEMU
 #   make musl-test     the tests with musl, and libwebsockets on mbedTLS, as on OpenWrt
 #   make openwrt-test  OpenWrt's package: init script, settings, recipes
+#   make luci-test     its pages in a browser
 #   make lint fuzz bench install clean
 #
 # SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too; SMALL=1, with gcc,
@@ -61,7 +62,8 @@ FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
 SHELL_FILES = .ci/run packaging/install-deps tests/musl/build tests/vm/run tests/vm/init \
 	tests/openwrt/rc.common $(wildcard packaging/openwrt/blecon-hotspot/files/*.init) \
-	$(wildcard packaging/openwrt/blecon-hotspot/files/*.sh)
+	$(wildcard packaging/openwrt/blecon-hotspot/files/*.sh) \
+	packaging/openwrt/luci-app-blecon-hotspot/root/usr/libexec/rpcd/blecon-hotspot
 
 all: $(PROGRAMS) $(BUILD)/blecon-hotspot.conf.5
 
@@ -159,6 +161,12 @@ openwrt-test:
 	$(MAKE) all
 	$(PYTHON) tests/run.py --programs $(BUILD) openwrt
 
+# The pages for LuCI in Chromium, with a running agent behind them; their pictures are in build/luci.
+luci-test:
+	packaging/install-deps build lab test luci
+	$(MAKE) all lab-tools
+	$(PYTHON) tests/run.py --programs $(BUILD) luci
+
 lint: $(BUILD)/blecon-hotspot.conf.5
 	packaging/install-deps build test lint
 	clang-format --dry-run -Werror $(C_FILES)
@@ -217,5 +225,5 @@ clean:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all unit-tests sim-tests lab-tools node-modules demo check test musl-test openwrt-test \
-	lint fuzz bench install clean
+	luci-test lint fuzz bench install clean
 .SECONDARY:

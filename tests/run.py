@@ -3,7 +3,7 @@
 """Runs groups of tests and ends with how many passed, failed and were skipped.
 
     run.py --programs build/cc [unit] [sim] [lab] [integration] [interop] [musl] [openwrt]
-           [vm]
+           [luci] [vm]
 
 Each group is a folder beside this file. A group that ran no test has failed.
 """
@@ -103,7 +103,7 @@ def main() -> int:
     parser.add_argument("--programs", type=Path, required=True, help="where they were built")
     parser.add_argument("groups", nargs="+",
                         choices=["unit", "sim", "lab", "integration", "interop", "musl",
-                                 "openwrt", "vm"])
+                                 "openwrt", "luci", "vm"])
     args = parser.parse_args()
     programs = ROOT / args.programs
     reports = programs / "reports"
