@@ -30,8 +30,10 @@ ifdef SMALL
 # here, and a debugger has those of -g), guards only for the stacks with buffers of bytes, which is
 # OpenWrt's own choice, code and data in one segment's pages, relocations packed.
 SMALLER := -Oz -flto=auto -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-plt \
-	-fstack-protector
+	-fno-caller-saves -flto-partition=one -fstack-protector
 SMALLER_LINK := $(SMALLER) -Wl,-z,noseparate-code -Wl,-z,pack-relative-relocs
+# One table of symbols instead of two; MIPS has but the other.
+SMALLER_LINK += $(if $(findstring mips,$(shell $(CC) -dumpmachine)),,-Wl,--hash-style=gnu)
 endif
 WARNINGS := -Wall -Wextra -Wshadow -Wformat=2 -Wmissing-prototypes $(if $(WERROR),-Werror)
 ifdef SANITIZE
