@@ -43,9 +43,12 @@ static int make_directory(const char *path)
 static void give_to_group(const char *path)
 {
 	const struct group *group = getgrnam(STATUS_PATH_GROUP);
+	struct stat st;
 
 	if (!group)
 		log_debug("status socket %s: there is no group %s", path, STATUS_PATH_GROUP);
+	else if (stat(path, &st) == 0 && st.st_gid == group->gr_gid)
+		return; /* of a service's own group; its sandbox need not allow chown */
 	else if (chown(path, (uid_t)-1, group->gr_gid) < 0)
 		log_debug("status socket %s: cannot give it to group %s: %s", path,
 			  STATUS_PATH_GROUP, strerror(errno));
