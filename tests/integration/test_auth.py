@@ -332,7 +332,7 @@ async def test_certificate_request(directory):
     assert verified.code == 0 and "verify OK" in verified.out + verified.err
     hotspot_id = json.loads((await run(CTL, "--json", "-c", agent.config, "identity")).out)[
         "hotspot_id"]
-    assert f"subject=CN = {hotspot_id}" in verified.out
+    assert f"subject=CN={hotspot_id}" in verified.out.replace(" = ", "=")   # OpenSSL before 3.2
     asked = x509.load_pem_x509_csr(path.read_bytes())
     assert asked.public_key().public_numbers() == key.public_key().public_numbers()
     assert list(asked.extensions) == [] and asked.is_signature_valid

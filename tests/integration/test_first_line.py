@@ -148,7 +148,11 @@ async def test_port_refused(directory):
 
 async def test_no_answer(directory):
     """Somebody takes the connection, and says nothing."""
-    await is_told_of(directory, each(lambda reader, writer: reader.read()), "tls",
+    async def listen(reader, writer):
+        await reader.read()
+        writer.close()
+
+    await is_told_of(directory, each(listen), "tls",
                      "no TLS in 1 s", "TLS server at that port.*firewall", connect_timeout_s=1)
 
 

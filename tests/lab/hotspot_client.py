@@ -15,13 +15,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 import tls
 from cloud import Cloud, hotspot_id_of
 
 SIGHTING: list[Any] = [uuid.UUID(int=7).bytes, b"\x3a\x04", 900, 100, 5, -60, -70, -50, 0, 0]
 NO_NEWS: list[Any] = [bytes(16), b"\x3a\x04", 900, 900, 0, 127, 127, 127, 2, 0]     # counts nothing
+
+
+# What websockets before 14 calls otherwise.
+OLD = int(websockets.__version__.split(".")[0]) < 14
+HEADERS = "extra_headers" if OLD else "additional_headers"      # an option of connect()
+
+
+def status_of(refusal: InvalidHandshake) -> int:
+    """The HTTP status that came instead of an upgrade."""
+    return refusal.status_code if OLD else refusal.response.status_code     # type: ignore
 
 
 def run(test: Awaitable[None]) -> None:
@@ -134,7 +144,7 @@ class Client:
     @property
     def failure(self) -> BaseException | None:
         """What ended the connection underneath."""
-        return self._ws.transfer_data_exc
+        return self._ws.transfer_data_exc if OLD else self._ws.recv_exc
 
 
 def with_client(ca: tls.Ca, test: Callable[[Cloud, Client], Awaitable[None]],

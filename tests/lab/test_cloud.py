@@ -24,7 +24,7 @@ import cloud as cloud_module
 import tls
 from cloud import Cloud, describe
 from cloud_protocol import HELLO, decode, hotspot_id_of, signature_is_good, signed_bytes
-from hotspot_client import SIGHTING, Client, run, trusting, with_client
+from hotspot_client import HEADERS, SIGHTING, Client, run, trusting, with_client
 
 
 def test_certificates(ca: tls.Ca) -> None:
@@ -445,7 +445,7 @@ def test_program_with_token_and_client_ca(
         with pytest.raises(InvalidHandshake):
             await Client(here, ca).connect()
         client = await Client(here, ca).connect(
-            extra_headers={"Authorization": "Bearer secret"})
+            **{HEADERS: {"Authorization": "Bearer secret"}})
         assert (await client.hello())[0] == 3
         first.kill()
         first.wait()

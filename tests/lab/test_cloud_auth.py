@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatusCode
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 import tls
 from cloud import Cloud
-from hotspot_client import Client, run, trusting
+from hotspot_client import HEADERS, Client, run, status_of, trusting
 
 
 def with_cloud(ca: tls.Ca, test: Callable[[Cloud], Awaitable[None]], **options: Any) -> None:
@@ -35,24 +35,25 @@ def with_cloud(ca: tls.Ca, test: Callable[[Cloud], Awaitable[None]], **options: 
 
 
 def with_token(token: str) -> dict[str, Any]:
-    return {"extra_headers": {"Authorization": f"Bearer {token}"}}
+    return {HEADERS: {"Authorization": f"Bearer {token}"}}
 
 
 def test_token(ca: tls.Ca) -> None:
     """Without the token there is no upgrade; it can be another one at any time."""
     async def test(cloud: Cloud) -> None:
         for options in ({}, with_token("wrong"), with_token("secret2"),
-                        {"extra_headers": {"Authorization": "secret"}}):
-            with pytest.raises(InvalidStatusCode) as refused:
+                        {HEADERS: {"Authorization": "secret"}}):
+            with pytest.raises(InvalidHandshake) as refused:
                 await Client(cloud, ca).connect(**options)
-            assert refused.value.status_code == 401
+            assert status_of(refused.value) == 401
         assert cloud.find("connected") == []
         assert len(cloud.find("refused", code=401, reason="not the token")) == 4
         client = await Client(cloud, ca).connect(**with_token("secret"))
         assert (await client.hello())[0] == 3
         cloud.token = "secret2"
-        with pytest.raises(InvalidStatusCode):
+        with pytest.raises(InvalidHandshake) as refused:
             await Client(cloud, ca).connect(**with_token("secret"))
+        assert status_of(refused.value) == 401
         other = await Client(cloud, ca).connect(**with_token("secret2"))
         assert (await other.hello())[0] == 3
         await client.close()
