@@ -6,6 +6,7 @@
 #   make musl-test     the tests with musl, and libwebsockets on mbedTLS, as on OpenWrt
 #   make openwrt-test  OpenWrt's package: init script, settings, recipes
 #   make luci-test     its pages in a browser
+#   make deb           the Debian package; make big-endian-test: the unit tests for s390x, emulated
 #   make lint fuzz bench install clean
 #
 # SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too; SMALL=1, with gcc,
@@ -14,6 +15,7 @@
 VERSION := 0.1.0
 
 CC ?= cc
+PKG_CONFIG ?= pkg-config
 PYTHON := /usr/bin/python3
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
@@ -21,7 +23,7 @@ SYSCONFDIR ?= /etc
 KIND := $(notdir $(firstword $(CC)))$(if $(SANITIZE),-sanitize)$(if $(SMALL),-small)
 BUILD := build/$(KIND)
 
-SDBUS := $(shell pkg-config --exists basu && echo basu || echo libsystemd)
+SDBUS := $(shell $(PKG_CONFIG) --exists basu && echo basu || echo libsystemd)
 PACKAGES := libwebsockets libconfig libcbor json-c $(SDBUS)
 
 CFLAGS ?= -O2 -g
@@ -39,17 +41,18 @@ WARNINGS := -Wall -Wextra -Wshadow -Wformat=2 -Wmissing-prototypes $(if $(WERROR
 ifdef SANITIZE
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 else
-HARDENING := -D_FORTIFY_SOURCE=2
+# Distributions name a level of their own.
+HARDENING := $(if $(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),,-D_FORTIFY_SOURCE=2)
 endif
 HARDENING += -fstack-protector-strong -fPIE
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' \
 	$(if $(filter basu,$(SDBUS)),-DBLE_BASU) -I. -MMD -MP \
-	$(shell pkg-config --cflags $(PACKAGES)) $(WARNINGS) $(HARDENING) $(SANITIZERS) \
-	-ffunction-sections -fdata-sections $(CFLAGS) $(SMALLER)
+	$(shell $(PKG_CONFIG) --cflags $(PACKAGES)) $(WARNINGS) $(HARDENING) $(SANITIZERS) \
+	-ffunction-sections -fdata-sections $(CPPFLAGS) $(CFLAGS) $(SMALLER)
 ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now,--gc-sections $(SANITIZERS) $(LDFLAGS) $(SMALLER_LINK)
-LIBS := $(shell pkg-config --libs $(PACKAGES)) -lmbedtls -lmbedx509 -lmbedcrypto -lm
+LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lmbedtls -lmbedx509 -lmbedcrypto -lm
 # What libwebsockets is built on, if not on mbedTLS.
-LIBS += -Wl,--as-needed $(shell pkg-config --silence-errors --libs libssl libcrypto)
+LIBS += -Wl,--as-needed $(shell $(PKG_CONFIG) --silence-errors --libs libssl libcrypto)
 
 PROGRAMS := $(BUILD)/blecon-hotspotd $(BUILD)/blecon-hotspotctl
 SOURCES := $(filter-out agent/main.c,$(wildcard agent/*.c ble/*.c uplink/*.c))
@@ -63,6 +66,7 @@ FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
 SHELL_FILES = .ci/run packaging/install-deps tests/musl/build tests/vm/run tests/vm/init \
+	packaging/debian/build packaging/debian/chroot $(wildcard packaging/debian/*.post*) \
 	tests/openwrt/rc.common $(wildcard packaging/openwrt/blecon-hotspot/files/*.init) \
 	$(wildcard packaging/openwrt/blecon-hotspot/files/*.sh) \
 	packaging/openwrt/luci-app-blecon-hotspot/root/usr/libexec/rpcd/blecon-hotspot
@@ -169,6 +173,16 @@ luci-test:
 	$(MAKE) all lab-tools
 	$(PYTHON) tests/run.py --programs $(BUILD) luci
 
+# The Debian package, in build/deb; ARCH=arm64 or armhf: cross-built in a chroot.
+deb:
+	packaging/install-deps $(if $(ARCH),,build) deb $(if $(ARCH),cross)
+	packaging/debian/build build/deb $(ARCH)
+
+# The unit tests on a machine with the other byte order, emulated.
+big-endian-test:
+	packaging/install-deps deb cross
+	packaging/debian/build build/deb s390x check
+
 lint: $(BUILD)/blecon-hotspot.conf.5
 	packaging/install-deps build test lint
 	clang-format --dry-run -Werror $(C_FILES)
@@ -198,7 +212,7 @@ build/fuzz/%: tests/fuzz/%.c $(wildcard uplink/*.[ch] ble/advert.[ch] agent/kept
 	clang -std=gnu11 -D_GNU_SOURCE -I. -g -O1 -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -o $@ $< uplink/wire.c uplink/message.c \
 		uplink/endpoint.c uplink/proxy.c ble/advert.c agent/kept.c agent/journal.c agent/util.c \
-		$(shell pkg-config --libs libcbor)
+		$(shell $(PKG_CONFIG) --libs libcbor)
 
 bench:
 	packaging/install-deps build lab bench
@@ -227,5 +241,5 @@ clean:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all unit-tests sim-tests lab-tools node-modules demo check test musl-test openwrt-test \
-	luci-test lint fuzz bench install clean
+	luci-test deb big-endian-test lint fuzz bench install clean
 .SECONDARY:

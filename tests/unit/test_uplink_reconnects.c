@@ -30,7 +30,9 @@
 #define SANITIZED false
 #endif
 
-#define CONNECTIONS   (SANITIZED ? 2000 : 10000) /* that come as far as WELCOME */
+#ifndef CONNECTIONS /* fewer where the machine is slow */
+#define CONNECTIONS (SANITIZED ? 2000 : 10000) /* that come as far as WELCOME */
+#endif
 #define WARM_UP	      500
 #define LOOK_EACH     2000
 #define BY_NAME	      200 /* connections whose host has to be resolved */
