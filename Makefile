@@ -7,6 +7,7 @@
 #   make openwrt-test  OpenWrt's package: init script, settings, recipes
 #   make luci-test     its pages in a browser
 #   make deb           the Debian package; make big-endian-test: the unit tests for s390x, emulated
+#   make package-test  that package in a booted Debian; make trixie-test: all this on Debian 13
 #   make lint fuzz bench install clean
 #
 # SANITIZE=1 builds with ASan and UBSan in a directory of its own, CC=clang too; SMALL=1, with gcc,
@@ -66,6 +67,7 @@ FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 C_FILES = $(wildcard agent/*.[ch] ble/*.[ch] uplink/*.[ch] tests/*/*.[ch])
 SHELL_FILES = .ci/run packaging/install-deps tests/musl/build tests/vm/run tests/vm/init \
+	tests/package/root tests/package/enter tests/package/vm tests/package/trixie \
 	packaging/debian/build packaging/debian/chroot $(wildcard packaging/debian/*.post*) \
 	tests/openwrt/rc.common $(wildcard packaging/openwrt/blecon-hotspot/files/*.init) \
 	$(wildcard packaging/openwrt/blecon-hotspot/files/*.sh) \
@@ -219,6 +221,16 @@ bench:
 	$(MAKE) all lab-tools
 	$(PYTHON) tests/bench/bench.py --programs $(BUILD)
 
+# The Debian package, from its installation to its purge, in a booted Debian.
+package-test: deb
+	packaging/install-deps build lab vm package
+	$(PYTHON) tests/run.py --programs $(BUILD) package
+
+# Unit, simulated, lab and integration tests, and the package, on Debian 13.
+trixie-test:
+	packaging/install-deps package
+	tests/package/trixie
+
 install: all
 	install -D -m 755 $(BUILD)/blecon-hotspotd $(DESTDIR)$(PREFIX)/sbin/blecon-hotspotd
 	install -d $(DESTDIR)$(PREFIX)/bin
@@ -241,5 +253,6 @@ clean:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all unit-tests sim-tests lab-tools node-modules demo check test musl-test openwrt-test \
-	luci-test deb big-endian-test lint fuzz bench install clean
+	luci-test deb big-endian-test package-test \
+	trixie-test lint fuzz bench install clean
 .SECONDARY:

@@ -3,7 +3,7 @@
 """Runs groups of tests and ends with how many passed, failed and were skipped.
 
     run.py --programs build/cc [unit] [sim] [lab] [integration] [interop] [musl] [openwrt]
-           [luci] [vm]
+           [luci] [vm] [package]
 
 Each group is a folder beside this file. A group that ran no test has failed.
 """
@@ -98,12 +98,29 @@ def run_vm(programs: Path, reports: Path) -> Count:
                out / "vm.xml")
 
 
+def run_package(reports: Path) -> Count:
+    """The newest package of build/deb in a booted Debian, by the guest's pytest."""
+    out = reports / "package"
+    packages = [p for p in (ROOT / "build/deb").glob("blecon-hotspot_*.deb")
+                if p.stem.endswith(f"_{native()}")]
+    if not packages:
+        print("package: build/deb has none: make deb")
+        return Count(failed=1)
+    newest = max(packages, key=lambda p: p.stat().st_mtime)
+    return run([ROOT / "tests/package/vm", newest, out], out / "package.xml")
+
+
+def native() -> str:
+    """Debian's name of this machine's architecture."""
+    return subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", type=Path, required=True, help="where they were built")
     parser.add_argument("groups", nargs="+",
                         choices=["unit", "sim", "lab", "integration", "interop", "musl",
-                                 "openwrt", "luci", "vm"])
+                                 "openwrt", "luci", "vm", "package"])
     args = parser.parse_args()
     programs = ROOT / args.programs
     reports = programs / "reports"
@@ -116,6 +133,8 @@ def main() -> int:
             count = run_cmocka(group, programs, reports)
         elif group == "vm":
             count = run_vm(programs, reports)
+        elif group == "package":
+            count = run_package(reports)
         else:
             count = run_pytest(group, programs, reports)
         print(f"{group}: {count.passed} passed, {count.failed} failed, {count.skipped} skipped "
