@@ -109,6 +109,7 @@ async def test_stopped(directory):
             await term.type("fg", "Enter")
             await term.show("q leaves")
             await term.type("q")
+            await term.show("Stopped")  # what the screen was before; the shell reads again
             await term.type("exit", "Enter")
             await term.show("exit code 0")
 
