@@ -345,7 +345,10 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
 		return 0;
 	case LWS_CALLBACK_CLIENT_CLOSED:
 	case LWS_CALLBACK_WSI_DESTROY:
-		if (ws->wsi == wsi)
+		/* Sometimes without a word: a server that resets TLS in the middle. */
+		if (ws->wsi == wsi && ws->state == STATE_CONNECTING)
+			failed(ws, NULL, NULL);
+		else if (ws->wsi == wsi)
 			closed(ws);
 		return 0;
 	}
