@@ -46,7 +46,8 @@ else
 HARDENING := $(if $(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),,-D_FORTIFY_SOURCE=2)
 endif
 HARDENING += -fstack-protector-strong -fPIE
-ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' \
+# With 64 bits a 32-bit hub too can read what has a large inode or offset.
+ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVERSION='"$(VERSION)"' \
 	$(if $(filter basu,$(SDBUS)),-DBLE_BASU) -I. -MMD -MP \
 	$(shell $(PKG_CONFIG) --cflags $(PACKAGES)) $(WARNINGS) $(HARDENING) $(SANITIZERS) \
 	-ffunction-sections -fdata-sections $(CPPFLAGS) $(CFLAGS) $(SMALLER)
