@@ -144,18 +144,19 @@ check:
 	$(MAKE) all unit-tests sim-tests lab-tools node-modules
 	$(PYTHON) tests/run.py --programs $(BUILD) unit sim lab integration interop
 
-test:
-	packaging/install-deps build lab test interop vm
-	$(MAKE) all unit-tests sim-tests lab-tools node-modules
-	$(PYTHON) tests/run.py --programs $(BUILD) unit sim lab integration interop vm
+vm-test:
+	packaging/install-deps build lab test vm
+	$(MAKE) all lab-tools
+	$(PYTHON) tests/run.py --programs $(BUILD) vm
+
+test: check vm-test
 
 # As on OpenWrt: musl, libwebsockets on mbedTLS, basu, and its flags. What is tested as a process is
 # what is shipped there; the tests that link its parts do without SMALL, which sees all at once.
 # What is preloaded names no C library: programs of this machine that the agent starts get it too.
 MUSL := $(CURDIR)/build/musl
 MUSL_MAKE := PKG_CONFIG_LIBDIR=$(MUSL)/lib/pkgconfig $(MAKE) CC=$(MUSL)/bin/cc \
-	CFLAGS='-Os -g -fstack-protector -ffunction-sections -fdata-sections' \
-	LDFLAGS='-Wl,--gc-sections'
+	CFLAGS='-Os -g'
 musl-test:
 	packaging/install-deps build lab test musl
 	tests/musl/build $(MUSL)
@@ -253,7 +254,6 @@ clean:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit-tests sim-tests lab-tools node-modules demo check test musl-test openwrt-test \
-	luci-test deb big-endian-test package-test \
-	trixie-test lint fuzz bench install clean
+.PHONY: all unit-tests sim-tests lab-tools node-modules demo check test vm-test musl-test \
+	openwrt-test luci-test deb package-test trixie-test big-endian-test lint fuzz bench install clean
 .SECONDARY:
