@@ -465,7 +465,7 @@ async def test_never_opens(directory, bearer):
             lab.sim.drop_link, device))
         await until(lambda: failure_of(lab, device))
         assert lab.cloud.find("open") == []
-        await until(lambda: open_fds(lab.agent) == before)
+        await until(lambda: open_fds(lab.agent) <= before)  # one who asked may have been left
         device.on_event = None
         device.ask(b"again")
         await until(lambda: b"again" in device.answers)
@@ -503,5 +503,5 @@ async def test_nothing_leaks(directory, bearer):
             lambda s: s["relay"]["served"] == 52 and not s["relay"]["sessions"], 25)
         assert sessions == 52 and status["relay"]["failed"] == 0
         assert {b for d in devices for b, _ in d.opened_channels} == {bearer}
-        await until(lambda: open_fds(lab.agent) == before)
+        await until(lambda: open_fds(lab.agent) <= before)  # one who asked may have been left
         assert not any(known.link for known in lab.sim.adapters[0].known.values())
