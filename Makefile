@@ -24,7 +24,7 @@ SYSCONFDIR ?= /etc
 KIND := $(notdir $(firstword $(CC)))$(if $(SANITIZE),-sanitize)$(if $(SMALL),-small)
 BUILD := build/$(KIND)
 
-SDBUS := $(shell $(PKG_CONFIG) --exists basu && echo basu || echo libsystemd)
+SDBUS := $(shell $(PKG_CONFIG) --exists libsystemd && echo libsystemd || echo basu)
 PACKAGES := libwebsockets libconfig libcbor json-c $(SDBUS)
 
 CFLAGS ?= -O2 -g
